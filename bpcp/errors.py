@@ -1,0 +1,70 @@
+"""Exit codes, and the one way in which a command tells its user what went wrong."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import NoReturn
+
+
+class Exit(IntEnum):
+    """Exit codes of every command, after sysexits.h; listed in README.md."""
+
+    OK = 0
+    SOME_FAILED = 1
+    USAGE = 64
+    MALFORMED_INPUT = 65
+    NO_INPUT = 66
+    UNAVAILABLE = 69
+    BUG = 70
+    CANNOT_CREATE = 73
+    COPY_FAILED = 74
+    STOPPED = 75
+    NO_PERMISSION = 77
+    BAD_SETTING = 78
+
+
+class BpcpError(Exception):
+    """What is wrong and where, what to do next, and the exit code that says so to programs."""
+
+    def __init__(self, code: Exit, what: str, todo: str = "") -> None:
+        super().__init__(what)
+        self.code = code
+        self.todo = todo
+
+
+class Parser(argparse.ArgumentParser):
+    """Options of a command whose help is the header of its file in bin/.
+
+    A wrong command line ends with 64; a bad choice lists the good ones.
+    """
+
+    def __init__(self, command: str) -> None:
+        super().__init__(prog=f"bpcp {command}", add_help=False, allow_abbrev=False)
+        self.command = command
+
+    def error(self, message: str) -> NoReturn:
+        raise BpcpError(Exit.USAGE, message, f"bpcp {self.command} --help")
+
+
+def run_main(command: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
+    """Run `main` on the command line and exit; a user's mistake never shows a traceback."""
+    try:
+        code = main(sys.argv[1:])
+    except BpcpError as error:
+        print(f"bpcp {command}: {error}", file=sys.stderr)
+        if error.todo:
+            print(f"  → {error.todo}", file=sys.stderr)
+        code = error.code
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # the reader of a pipe (head, less) has seen enough
+        sys.stderr.close()
+        code = Exit.OK
+    except PermissionError as error:
+        print(f"bpcp {command}: no permission: {error.filename}", file=sys.stderr)
+        code = Exit.NO_PERMISSION
+    sys.exit(int(code))
