@@ -1,0 +1,62 @@
+# What a person or a machine does with this checkout; `make help` lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# PATHs may hold spaces, so nothing here is a file target
+VENV := $(or $(BPCP_VENV),$(CURDIR)/.venv)
+BIN := $(VENV)/bpcp/bin
+DEMO := $(or $(DEMO_DIR),$(CURDIR)/demo)
+SCRIPTS := run_analysis_pipeline.sh .ci/run bin/bpcp* bin/lib/*.bash ami_setup/*.sh ami_setup/*.bash tests/*.bash tests/*.sh
+
+export BPCP_VENV := $(VENV)
+
+.PHONY: help setup setup-dev demo test check format unit bats e2e proof bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
+
+setup: ## install what a run needs (system packages, two Python environments)
+	@ami_setup/install.sh
+
+setup-dev:
+	@ami_setup/install.sh --dev
+
+demo: setup ## draw a small screen in demo/, analyse it, and count against the truth
+	@bin/bpcp demo "$(DEMO)"
+	@./run_analysis_pipeline.sh -d demo -p "$(DEMO)/pipelines/demo.cppipe"
+	@bin/bpcp demo --check "$(DEMO)"
+
+test: setup-dev check unit bats e2e proof ## everything: lint, types, unit tests, commands, the real CellProfiler
+
+check: ## lint, formats and types, in seconds
+	@"$(BIN)/ruff" check --quiet .
+	@"$(BIN)/ruff" format --quiet --check .
+	@"$(BIN)/mypy" --no-error-summary
+	@shellcheck -x $(wildcard $(SCRIPTS))
+	@shfmt -i 2 -ci -d $(wildcard $(SCRIPTS))
+	@echo 'check: clean'
+
+format: ## put code into its form
+	@"$(BIN)/ruff" check --quiet --fix .
+	@"$(BIN)/ruff" format --quiet .
+	@shfmt -i 2 -ci -w $(wildcard $(SCRIPTS))
+
+unit: ## tests of the Python modules
+	@"$(BIN)/python" -m pytest -q tests/unit
+
+bats: ## tests of the commands
+	@bats --jobs 2 tests/bats
+
+e2e: ## runs of the real CellProfiler: the promise, kills, failures
+	@"$(BIN)/python" -m pytest -q tests/e2e
+
+proof: ## prove that the tests can fail
+	@tests/proof.sh
+
+bench: setup ## a table of ratios: bpcp against one plain CellProfiler process, on this machine
+	@bin/bpcp-bench
+
+clean: ## remove the environments, the demo and caches
+	@rm -rf .venv demo build .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,150 @@
+# Running a plan: the lock, GNU parallel over `bpcp run-chunk`, signals, and
+# the closing words. Sourced by the entry scripts and by bpcp-run.
+#
+# Success is what the chunks' own verdicts say, never GNU parallel's exit
+# status: it counts failed jobs, and after a hang-up it is 0 with jobs that
+# never ran.
+
+# GNU parallel gives a chunk this long to end its CellProfiler and clear away
+POOL_TERMSEQ=TERM,5000,KILL,25
+
+STOPPED='' # the signal that ended this start early
+CHILD=''   # what is being waited for
+
+# need_tools -- refuses to start where a tool that every run needs is missing
+need_tools() {
+  local tool missing=()
+  for tool in parallel flock setpriv gzip; do
+    command -v "$tool" >/dev/null || missing+=("$tool")
+  done
+  if [[ ${#missing[@]} -gt 0 ]]; then
+    die 69 "missing: ${missing[*]}" "$BPCP_ROOT/ami_setup/install.sh"
+  fi
+  if ! parallel --version 2>/dev/null | grep -q '^GNU parallel'; then
+    die 69 "$(command -v parallel) is not GNU parallel" "remove moreutils' parallel, then: $BPCP_ROOT/ami_setup/install.sh"
+  fi
+}
+
+# cores -- prints how many cores this process may use
+cores() {
+  env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc
+}
+
+# slots_of JOBS -- prints what GNU parallel's -P JOBS means here: N, N%, +N, -N, or 0 for no limit
+slots_of() {
+  local jobs=$1 n all
+  all=$(cores)
+  case $jobs in
+    0) n=100000 ;;
+    *[!0-9%+-]* | '' | *?[+-]*) die 64 "-P $jobs: not a number of jobs" "as GNU parallel's: 8, 50%, +2, -1, or 0 for no limit" ;;
+    +*) n=$((all + 10#${jobs#+})) ;;
+    -*) n=$((all - 10#${jobs#-})) ;;
+    *%) n=$((all * 10#${jobs%\%} / 100)) ;;
+    *) n=$((10#$jobs)) ;;
+  esac
+  printf '%s\n' $((n < 1 ? 1 : n))
+}
+
+# open_run DATASET PIPELINE -- sets STATUS_DIR, LOG_DIR, LOCK, JOBLOG and EVENTS
+open_run() {
+  local paths
+  mapfile -d '' -t paths < <(run_python bpcp.workspace "$1" "$2")
+  wait "$!" || exit $?
+  STATUS_DIR=${paths[0]} LOG_DIR=${paths[1]} LOCK=${paths[2]} JOBLOG=${paths[3]} EVENTS=${paths[4]}
+  if ! mkdir -p -- "$STATUS_DIR" "$LOG_DIR" 2>/dev/null; then
+    die 73 "can't make $STATUS_DIR" "make it writable, or copy the pipeline into a folder of your own"
+  fi
+}
+
+# take_lock -- becomes the one writer of the run; the lock ends with this process and its children
+take_lock() {
+  exec 9>>"$LOCK"
+  if ! flock --wait 5 9; then
+    die 75 "another process is at work on this run: $(head -c 200 -- "$LOCK")" "wait for it, or end it; the lock goes with it"
+  fi
+  printf 'pid=%s host=%s since=%s\n' "$$" "$(uname -n)" "$(TZ=UTC printf '%(%Y-%m-%dT%H:%M:%SZ)T' -1)" >"$LOCK"
+  export BPCP_LOCK_HELD=$LOCK
+}
+
+# event KEY=VALUE... -- writes down what happened
+event() {
+  printf 'time=%s %s\n' "$(TZ=UTC printf '%(%Y-%m-%dT%H:%M:%SZ)T' -1)" "$*" >>"$EVENTS"
+}
+
+# python_step MODULE ARG... -- runs a module of the package
+python_step() {
+  (run_python "$@")
+}
+
+# on_signal NAME -- ends what runs: kindly the first time, at once the second
+on_signal() {
+  if [[ -z $STOPPED ]]; then
+    STOPPED=$1
+    [[ -n $CHILD ]] && kill -TERM "$CHILD" 2>/dev/null
+  elif [[ -n $CHILD ]]; then
+    kill -KILL "$CHILD" 2>/dev/null
+  fi
+  return 0
+}
+
+# catch_signals -- lets Ctrl-C, TERM and a hang-up end the run in good order
+catch_signals() {
+  trap 'on_signal INT' INT
+  trap 'on_signal TERM' TERM
+  trap 'on_signal HUP' HUP
+}
+
+# await PID -- waits for a child to its end, also across signals; returns its exit code
+await() {
+  local code
+  CHILD=$1
+  while :; do
+    code=0
+    wait "$1" || code=$?
+    kill -0 "$1" 2>/dev/null || break
+  done
+  CHILD=''
+  return "$code"
+}
+
+# step MODULE ARG... -- runs a module of the package in the background and waits: so signals are heard
+step() {
+  # an asynchronous child would start with INT ignored and stdin closed: both are wanted here
+  (run_python "$@") &
+  await $!
+}
+
+# run_pool SLOTS QUIET -- runs what is left of the plan; sets LEFT to how many chunks that were
+run_pool() {
+  local slots=$1 quiet=$2 ids progress=''
+  ids=$(python_step bpcp.todo "$STATUS_DIR")
+  LEFT=$(grep -c . <<<"$ids" || [[ $? -eq 1 ]])
+  if [[ $LEFT -eq 0 ]]; then
+    return
+  fi
+  event event=start slots="$slots" chunks="$LEFT"
+  # exec and setpriv: when GNU parallel dies, however, each run-chunk is told
+  PARALLEL_SHELL=/bin/bash setpriv --pdeathsig TERM -- parallel --plain --will-cite --quote \
+    --jobs "$slots" --joblog "$JOBLOG" --termseq "$POOL_TERMSEQ" \
+    exec setpriv --pdeathsig TERM -- "$BPCP_ROOT/bin/bpcp" run-chunk "$STATUS_DIR" '{}' \
+    <<<"$ids" >>"$EVENTS" 2>&1 &
+  local pool=$!
+  if [[ -z $quiet ]]; then
+    (PYTHONPATH=$BPCP_ROOT exec setpriv --pdeathsig TERM -- "$BPCP_VENV/bpcp/bin/python" -s -m bpcp.progress "$STATUS_DIR") 9>&- &
+    progress=$!
+  fi
+  local code=0
+  await "$pool" || code=$?
+  if [[ -n $progress ]]; then
+    kill -TERM "$progress" 2>/dev/null || [[ $? -eq 1 ]]
+    await "$progress" || code=$code
+  fi
+  event event=end parallel_status="$code" stopped="${STOPPED:-no}"
+}
+
+# pack_chunks SLOTS -- compresses the chunks' tables: they are kept for the next merge only
+pack_chunks() {
+  find "$STATUS_DIR/chunks" -path '*/tables/*' -type f ! -name '*.gz' -print0 |
+    PARALLEL_SHELL=/bin/bash parallel --plain --will-cite --null --no-run-if-empty --quote \
+      --jobs "$1" -n 50 gzip -1 --force -- 2>>"$EVENTS"
+}

@@ -1,0 +1,247 @@
+"""The one place that starts CellProfiler: which one, with what environment and arguments."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpcp.errors import BpcpError, Exit, run_main
+
+# One library thread for each process: GNU parallel fills the cores, and the last digits of a
+# result depend on how many threads BLAS used. PYTHONHASHSEED: CellProfiler keeps the names of its
+# relationships in a set, and writes object relationships in that set's order.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUTF8": "1",
+    "MPLBACKEND": "Agg",
+}
+# The JVM only reads images; its parallel collectors and its second compiler take a thread for each
+# core of the machine, in each process, and give nothing back here.
+JVM_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+
+# Beyond any real image set: CellProfiler lists the measurements, finds no image set, and ends.
+_NO_IMAGE_SET = "999999999"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one CellProfiler process is asked to do.
+
+    Attributes
+    ----------
+    pipeline, image_list : Path
+        The .cppipe file and the LoadData CSV.
+    first, last : int
+        The image sets to run, 1-based and inclusive, in the numbering of `image_list`.
+    output, tmpdir, done_file : Path
+        The default output folder, the folder for temporary files, and the file that CellProfiler
+        writes its one word into when it ends by itself.
+    """
+
+    pipeline: Path
+    image_list: Path
+    first: int
+    last: int
+    output: Path
+    tmpdir: Path
+    done_file: Path
+
+
+def command(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Find the CellProfiler in use.
+
+    Returns
+    -------
+    list of str
+        The start of an argument list: `BPCP_CELLPROFILER` where it is set (a file, or a command
+        with arguments, quoted as a shell would), else the one that ami_setup/install.sh made.
+
+    Raises
+    ------
+    BpcpError
+        69 where there is none, 78 where `BPCP_CELLPROFILER` can't be read.
+    """
+    named = environ.get("BPCP_CELLPROFILER", "").strip()
+    if named:
+        if Path(named).is_file():
+            return [named]
+        try:
+            words = shlex.split(named)
+        except ValueError as error:
+            raise BpcpError(
+                Exit.BAD_SETTING, f"BPCP_CELLPROFILER can't be read ({error}): {named}"
+            ) from None
+        if shutil.which(words[0]) is None:
+            raise BpcpError(
+                Exit.UNAVAILABLE,
+                f"BPCP_CELLPROFILER names a command that is not there: {words[0]}",
+                "name another one, or unset it to use the one that ami_setup/install.sh makes",
+            )
+        return words
+    venv = Path(environ.get("BPCP_VENV") or Path(__file__).parents[1] / ".venv")
+    installed = venv / "cellprofiler" / "bin" / "cellprofiler"
+    if not installed.is_file():
+        raise BpcpError(
+            Exit.UNAVAILABLE,
+            f"CellProfiler is not installed: {installed} is missing",
+            "ami_setup/install.sh, or name one: BPCP_CELLPROFILER=COMMAND",
+        )
+    return [str(installed)]
+
+
+def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Give the environment in which every CellProfiler process runs."""
+    own = {
+        k: v for k, v in environ.items() if k not in ("PYTHONPATH", "DISPLAY", "WAYLAND_DISPLAY")
+    }
+    java = " ".join(filter(None, (JVM_OPTIONS, environ.get("JAVA_TOOL_OPTIONS", ""))))
+    return {**own, **ONE_THREAD, "JAVA_TOOL_OPTIONS": java}
+
+
+def arguments(job: Job) -> list[str]:
+    """Give CellProfiler's arguments for a job.
+
+    No `-i`: CellProfiler walks that folder's whole tree, also where LoadData needs none of it.
+    """
+    return [
+        "-c",
+        "-r",
+        "-p",
+        str(job.pipeline),
+        "--data-file",
+        str(job.image_list),
+        "-f",
+        str(job.first),
+        "-l",
+        str(job.last),
+        "-o",
+        str(job.output),
+        "-t",
+        str(job.tmpdir),
+        "-d",
+        str(job.done_file),
+    ]
+
+
+def version(argv: Sequence[str], timeout_s: float = 120) -> str:
+    """Ask a CellProfiler for its version, e.g. "4.2.8.1".
+
+    Raises
+    ------
+    BpcpError
+        69 where it does not start or answers something else.
+    """
+    done = _ask([*argv, "--version"], timeout_s)
+    lines = done.stdout.split()
+    if done.returncode != 0 or not lines or not lines[-1][:1].isdigit():
+        raise BpcpError(
+            Exit.UNAVAILABLE,
+            f"{shlex.join(argv)} --version: no version ({_tail(done)})",
+            "bpcp doctor",
+        )
+    return lines[-1]
+
+
+def measurements(
+    argv: Sequence[str], pipeline: Path, image_list: Path, scratch: Path, timeout_s: float = 600
+) -> list[tuple[str, str]]:
+    """Ask CellProfiler which measurements a pipeline makes; this also proves that it loads.
+
+    Parameters
+    ----------
+    image_list : Path
+        A LoadData CSV: one row of each type is enough.
+    scratch : Path
+        An existing folder, for what CellProfiler writes by the way.
+
+    Returns
+    -------
+    list of (str, str)
+        Object ("Image", "Experiment", "Nuclei" …) and feature, in the pipeline's order.
+
+    Raises
+    ------
+    BpcpError
+        65 where the pipeline does not load: an unknown module, a plugin that is missing.
+    """
+    done = _ask(
+        [
+            *argv,
+            "-c",
+            "-p",
+            str(pipeline),
+            "--data-file",
+            str(image_list),
+            "--measurements",
+            "-f",
+            _NO_IMAGE_SET,
+            "-l",
+            _NO_IMAGE_SET,
+            "-o",
+            str(scratch),
+            "-t",
+            str(scratch),
+        ],
+        timeout_s,
+    )
+    lines = done.stdout.splitlines()
+    try:
+        first = lines.index("Object,Feature,Type") + 1
+        last = lines.index("--- end measurements ---")
+    except ValueError:
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"CellProfiler can't load {pipeline}: {_tail(done)}",
+            f"open it in CellProfiler, or see: bpcp cellprofiler -c -p {shlex.quote(str(pipeline))}"
+            " --measurements",
+        ) from None
+    found = [line.split(",") for line in lines[first:last]]
+    return [(words[0], words[1]) for words in found]
+
+
+def _ask(argv: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            argv,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise BpcpError(
+            Exit.UNAVAILABLE,
+            f"{shlex.join(argv)}: no answer after {timeout_s:.0f} s",
+            "bpcp doctor",
+        ) from None
+    except OSError as error:
+        raise BpcpError(Exit.UNAVAILABLE, f"{argv[0]}: {error.strerror}", "bpcp doctor") from None
+
+
+def _tail(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("Picked up JAVA_TOOL_OPTIONS")]
+    return lines[-1] if lines else f"exit code {done.returncode}, no message"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Become CellProfiler, just as a run would start it."""
+    words = [*command(), *argv]
+    os.execvpe(words[0], words, environment())  # noqa: S606 -- an argument list, no shell
+
+
+if __name__ == "__main__":
+    run_main("cellprofiler", main)

@@ -1,0 +1,428 @@
+"""run-chunk: give one chunk to CellProfiler, judge what comes out, publish it, and say so.
+
+An attempt works in a private folder. What it wrote is judged by content; tables then wait beside
+the chunk for the merge, all other files go to the result, and `done.json` is written last. An
+attempt that fails is cut down: what the log shows to be the culprit runs alone, and the rest
+without it, until only the image sets that fail by themselves are left, each with its reason.
+
+This runs once for each chunk, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from types import FrameType
+
+from bpcp import cellprofiler, imagelist
+from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.imagelist import Row
+from bpcp.publish import move, publish
+from bpcp.verdict import Expected, Verdict, judge
+from bpcp.workspace import ChunkPaths, Json, Workspace, of_status, read_json, write_json
+
+_PROGRESS = re.compile(r": Image # (\d+), module (\S+) # (\d+): CPU_time")
+_MODULE_ERROR = re.compile(r"Error detected during run of module (\S+)")
+_EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Warning|Exit|Interrupt)): ?(.*)")
+
+Unit = tuple[int, int]
+
+
+class Stopped(BaseException):
+    """The process was told to end."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A chunk, and all that is needed to run it."""
+
+    workspace: Workspace
+    paths: ChunkPaths
+    run: Json
+    chunk: Json
+    header: Row
+    rows: tuple[Row, ...]
+
+    @property
+    def first(self) -> int:
+        """The number of its first image set in the list that CellProfiler is given."""
+        return int(self.chunk["first"])
+
+    @property
+    def units(self) -> list[Unit]:
+        """First and last number of each piece that can't be cut further."""
+        return [(int(a), int(b)) for a, b in self.chunk["units"]]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a range of image sets, and what came of it."""
+
+    first: int
+    last: int
+    number: int
+    folder: Path
+    log: Path
+    verdict: Verdict
+    signal: int
+    cost: Json
+
+    @property
+    def output(self) -> Path:
+        """The default output folder that CellProfiler was given."""
+        return self.folder / "output"
+
+
+@dataclass
+class Account:
+    """What is known of a chunk so far."""
+
+    parts: list[Json] = field(default_factory=list)
+    failed: list[Json] = field(default_factory=list)
+    attempts: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0
+
+
+def load(workspace: Workspace, chunk_id: str) -> Task:
+    """Read what a chunk is given.
+
+    Raises
+    ------
+    BpcpError
+        66 where the run has no such chunk.
+    """
+    paths = workspace.chunk(chunk_id)
+    run, chunk = read_json(workspace.run), read_json(paths.chunk)
+    if run is None or chunk is None:
+        raise BpcpError(Exit.NO_INPUT, f"no chunk {chunk_id} in {workspace.status}", "bpcp plan")
+    images = imagelist.read(paths.images)
+    return Task(workspace, paths, run, chunk, images.header, images.rows[: chunk["image_sets"]])
+
+
+def unreadable(header: Row, row: Row, root: Path) -> Json | None:
+    """Say which file of an image set is missing or empty, if one is."""
+    for name, path in imagelist.files(header, row, root):
+        if imagelist.is_remote(path):
+            continue
+        try:
+            size = Path(path).stat().st_size
+        except OSError as error:
+            what = (
+                "missing file"
+                if isinstance(error, FileNotFoundError)
+                else f"unreadable file ({error.strerror})"
+            )
+            return {"reason": what, "image": name, "file": path}
+        if size == 0:
+            return {"reason": "empty file", "image": name, "file": path}
+    return None
+
+
+def run_chunk(task: Task) -> Json:
+    """Run what is left of a chunk, and write its verdict.
+
+    Returns
+    -------
+    dict
+        What was written to done.json.
+    """
+    known = read_json(task.paths.done) or {}
+    account = Account()
+    todo = task.units
+    if known.get("digest") == task.chunk["digest"]:
+        account.parts = known["parts"]
+        good = {n for part in account.parts for n in range(part["first"], part["last"] + 1)}
+        todo = [u for u in todo if u[0] not in good]
+    else:
+        shutil.rmtree(task.paths.all_tables, ignore_errors=True)
+    root = Path(task.run["root"])
+    inputs = imagelist.fingerprint(task.header, task.rows, root)
+    started = time.monotonic()
+    for units in _ranges(_set_aside(task, account, todo, root)):
+        _cut_down(task, account, units)
+    verdict: Json = {
+        "chunk": task.paths.id,
+        "digest": task.chunk["digest"],
+        "inputs": inputs,
+        "image_sets": task.chunk["image_sets"],
+        "cellprofiler": task.run["cellprofiler"]["version"],
+        "parts": sorted(account.parts, key=lambda p: int(p["first"])),
+        "failed": sorted(account.failed, key=lambda f: int(f["image_set"])),
+        "cost": {
+            "attempts": account.attempts,
+            "wall_s": round(time.monotonic() - started, 3),
+            "cpu_s": round(account.cpu_s, 3),
+            "peak_mb": round(account.peak_mb, 1),
+        },
+        "finished": _now(),
+    }
+    write_json(task.paths.done, verdict)
+    return verdict
+
+
+def _set_aside(task: Task, account: Account, units: Sequence[Unit], root: Path) -> list[Unit]:
+    """Name the image sets whose files can't be read; return the units without any."""
+    good = []
+    for first, last in units:
+        bad = {
+            n: found
+            for n in range(first, last + 1)
+            if (found := unreadable(task.header, task.rows[n - task.first], root))
+        }
+        if bad:
+            _fail(account, first, last, bad, log=None)
+        else:
+            good.append((first, last))
+    return good
+
+
+def _fail(account: Account, first: int, last: int, bad: dict[int, Json], log: Path | None) -> None:
+    """Put a unit down as failed: culprits with their reasons, the others for being with them."""
+    for n in range(first, last + 1):
+        reason = bad.get(n) or {"reason": f"in one group with image set {min(bad)} of its chunk"}
+        account.failed.append({"image_set": n, **reason, "log": str(log) if log else None})
+
+
+def _ranges(units: Sequence[Unit]) -> list[list[Unit]]:
+    """Put units that follow each other together: each list is one process's work."""
+    found: list[list[Unit]] = []
+    for unit in units:
+        if found and found[-1][-1][1] + 1 == unit[0]:
+            found[-1].append(unit)
+        else:
+            found.append([unit])
+    return found
+
+
+def _cut_down(task: Task, account: Account, units: list[Unit]) -> None:
+    """Run units in one process; where that fails, cut them down to the ones that fail alone."""
+    again = True
+    pending = [units]
+    while pending:
+        work = pending.pop()
+        with _attempt(task, account, work[0][0], work[-1][1]) as attempt:
+            if not attempt.verdict.faults:
+                account.parts.append(_publish(task, account, attempt))
+                continue
+            culprit, reason, started = diagnose(attempt, int(task.run["last_module"]))
+            if attempt.signal and again:
+                # killed from outside, or a crash: once more before it is called a failure
+                again = False
+                pending.append(work)
+            elif len(work) == 1 or not started:
+                for first, last in work:
+                    at = culprit if first <= culprit <= last else first
+                    _fail(account, first, last, {at: reason}, attempt.log)
+            else:
+                pending += [p for p in reversed(_around(work, culprit)) if p]
+
+
+def _around(work: Sequence[Unit], culprit: int) -> list[list[Unit]]:
+    """Cut work before and behind the unit that holds the culprit; in halves where none does."""
+    at = next((i for i, (a, b) in enumerate(work) if a <= culprit <= b), None)
+    if at is None:
+        half = len(work) // 2
+        return [list(work[:half]), list(work[half:])]
+    return [list(work[:at]), [work[at]], list(work[at + 1 :])]
+
+
+def diagnose(attempt: Attempt, last_module: int) -> tuple[int, Json, bool]:
+    """Find out from an attempt's log which image set it failed at, and why.
+
+    Returns
+    -------
+    culprit : int
+        The image set that was worked on when it failed; 0 where the log does not say.
+    reason : dict
+        `reason`, and `module` where one is to blame.
+    started : bool
+        Whether it came as far as an image set: where not, cutting it down is no use.
+    """
+    number, module_number, error, failed_module = 0, 0, "", ""
+    with attempt.log.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if found := _PROGRESS.search(line):
+                number, module_number = int(found[1]), int(found[3])
+            elif found := _MODULE_ERROR.search(line):
+                failed_module = found[1]
+            elif found := _EXCEPTION.match(line):
+                error = f"{found[1]}: {found[2]}".rstrip(": \n")
+    if failed_module:
+        return (
+            number,
+            {"reason": f"{failed_module}: {error or 'failed'}", "module": failed_module},
+            True,
+        )
+    culprit = number + 1 if number and module_number >= last_module else number
+    if attempt.signal:
+        name = signal.Signals(attempt.signal).name
+        return culprit, {"reason": f"CellProfiler was ended by {name}"}, bool(number)
+    named = [re.match(r"image set (\d+)", fault) for fault in attempt.verdict.faults]
+    blamed = next((int(m[1]) for m in named if m), 0)
+    finished = culprit > attempt.last
+    detail = f" ({error})" if error and not blamed else ""
+    return (
+        blamed or (0 if finished else culprit),
+        {"reason": attempt.verdict.faults[0] + detail},
+        bool(number),
+    )
+
+
+@contextmanager
+def _attempt(task: Task, account: Account, first: int, last: int) -> Iterator[Attempt]:
+    """Make an attempt; its folder and its record are gone when the block ends, however it ends."""
+    home = Path(task.run["tmpdir"]) if task.run["tmpdir"] else task.workspace.attempts
+    home.mkdir(parents=True, exist_ok=True)
+    task.workspace.log.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while (log := task.workspace.attempt_log(task.paths.id, number)).exists():
+        number += 1
+    folder = Path(tempfile.mkdtemp(prefix=f"bpcp-{task.paths.id}-", dir=home))
+    try:
+        write_json(
+            task.paths.running,
+            {
+                "pid": os.getpid(),
+                "attempt": number,
+                "first": first,
+                "last": last,
+                "folder": str(folder),
+                "log": str(log),
+                "started": _now(),
+            },
+        )
+        account.attempts += 1
+        attempt = _run_cellprofiler(task, first, last, number, folder, log)
+        account.cpu_s += attempt.cost["cpu_s"]
+        account.peak_mb = max(account.peak_mb, attempt.cost["peak_mb"])
+        yield attempt
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        task.paths.running.unlink(missing_ok=True)
+
+
+def _run_cellprofiler(
+    task: Task, first: int, last: int, number: int, folder: Path, log: Path
+) -> Attempt:
+    output, tmpdir, done_file = folder / "output", folder / "tmp", folder / "done"
+    output.mkdir()
+    tmpdir.mkdir()
+    job = cellprofiler.Job(
+        task.workspace.pipeline,
+        Path(task.chunk["image_list"]),
+        first,
+        last,
+        output,
+        tmpdir,
+        done_file,
+    )
+    argv = [*task.run["cellprofiler"]["command"], *cellprofiler.arguments(job)]
+    environment = {**cellprofiler.environment(), "TMPDIR": str(tmpdir)}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            # ends with this process, however this process ends
+            ["setpriv", "--pdeathsig", "KILL", "--", *argv],  # noqa: S607
+            cwd=task.run["root"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait()
+        finally:
+            # also what it started and left behind
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cost = {
+        "wall_s": round(time.monotonic() - started, 3),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime - before.ru_utime - before.ru_stime, 3),
+        "peak_mb": round(usage.ru_maxrss / 1024, 1),
+    }
+    said = done_file.read_text(encoding="utf-8").strip() if done_file.is_file() else ""
+    expected = [Expected(t["pattern"], tuple(t["objects"])) for t in task.run["tables"]]
+    verdict = judge(output, expected, first, last, said)
+    return Attempt(first, last, number, folder, log, verdict, max(0, -code), cost)
+
+
+def _publish(task: Task, account: Account, attempt: Attempt) -> Json:
+    """Bring an attempt's outputs to their places, and give the record of the part they make."""
+    number = 1 + max((int(p["part"]) for p in account.parts), default=0)
+    home = task.paths.tables(number)
+    shutil.rmtree(home, ignore_errors=True)
+    try:
+        for name in attempt.verdict.tables:
+            move(attempt.output / name, home / name)
+        files = [
+            publish(name, attempt.output, task.workspace.analysis, task.paths.replaced)
+            for name in attempt.verdict.files
+        ]
+    except OSError as error:
+        raise BpcpError(
+            Exit.CANNOT_CREATE,
+            f"can't write {error.filename2 or error.filename}: {error.strerror}",
+            "make room, or mend its permissions; then run the same command again",
+        ) from error
+    return {
+        "part": number,
+        "first": attempt.first,
+        "last": attempt.last,
+        "attempt": attempt.number,
+        "output": str(attempt.output),
+        "tables": {name: summary.to_json() for name, summary in attempt.verdict.tables.items()},
+        "files": files,
+        "objects": attempt.verdict.objects,
+        "modules_s": round(attempt.verdict.modules_s, 3),
+        "cost": attempt.cost,
+    }
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    raise Stopped(number)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one chunk of a run."""
+    parser = Parser("run-chunk")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("chunk")
+    args = parser.parse_args(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        verdict = run_chunk(load(of_status(args.run), args.chunk))
+    except Stopped as stopped:
+        return 128 + int(stopped.args[0])
+    for failed in verdict["failed"]:
+        print(
+            f"chunk={args.chunk} image_set={failed['image_set']} failed={failed['reason']!r}",
+            file=sys.stderr,
+        )
+    return Exit.SOME_FAILED if verdict["failed"] else Exit.OK
+
+
+if __name__ == "__main__":
+    run_main("run-chunk", main)

@@ -1,0 +1,92 @@
+"""The closing words of a run: what is done and failed, how long it took, and what comes next."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bpcp.errors import Exit, Parser, run_main
+from bpcp.workspace import Workspace, of_status
+
+
+def duration(seconds: float) -> str:
+    """Write a time span as people read it: "42 s", "3 min 20 s", "5 h 07 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def words(
+    workspace: Workspace, wall_s: float, before_s: float, command: str
+) -> tuple[list[str], int]:
+    """Give the closing lines of a run, and its exit code.
+
+    Parameters
+    ----------
+    wall_s : float
+        How long this start took.
+    before_s : float
+        CPU seconds of the modules for what was done before it.
+    command : str
+        What goes on, for a shell.
+    """
+    from bpcp.status import describe_failures, gather
+
+    state = gather(workspace)
+    gained = state.modules_s - before_s
+    # the modules alone would have kept one process busy for that long
+    speed = f", {gained / wall_s:.1f} × one process" if gained > wall_s > 0 else ""
+    failed = f", {state.failed:,} failed" if state.failed else ""
+    if state.left:
+        return [
+            f"stopped: {state.done:,} of {state.total:,} image sets done{failed},"
+            f" {state.left:,} left",
+            *describe_failures(workspace, state),
+            f"  → go on with: {command}",
+        ], state.exit_code
+    lines = [
+        f"done: {state.done:,} of {state.total:,} image sets in {duration(wall_s)}{speed}{failed}",
+        *describe_failures(workspace, state),
+    ]
+    if state.objects:
+        lines.append("  " + ", ".join(f"{n:,} {name}" for name, n in state.objects.items()))
+    lines.append(f"  result: {workspace.analysis}")
+    if state.failed:
+        lines.append(f"  → mend what is named above, then: {command}")
+        lines.append("    (only the failed image sets run again)")
+    return lines, state.exit_code
+
+
+def main(argv: Sequence[str]) -> int:
+    """Say how a run ended; with --before, only say what is done already, for a later call."""
+    parser = Parser("run")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--before", action="store_true")
+    parser.add_argument("--wall-s", type=float, default=0)
+    parser.add_argument("--before-s", type=float, default=0)
+    parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--ran", type=int, default=1)
+    parser.add_argument("--go-on", default="")
+    args = parser.parse_args(argv)
+    workspace = of_status(args.run)
+    if args.before:
+        from bpcp.status import gather
+
+        print(gather(workspace).modules_s)
+        return 0
+    lines, code = words(workspace, args.wall_s, args.before_s, args.go_on)
+    if code == Exit.OK and not args.ran:
+        lines[0] = (
+            f"nothing to do: {lines[0].removeprefix('done: ').split(' in ')[0]} are done already"
+        )
+    if not args.quiet or code:
+        print("\n".join(lines), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    run_main("run", main)

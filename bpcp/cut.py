@@ -1,0 +1,246 @@
+"""Cut an image list into chunks: pure functions of the list, the pipeline and what is asked for.
+
+A chunk is named and judged by its content: its rows, how the whole list types them, and the recipe
+by which they are run. Its place in the list is no part of it, for ImageNumbers are restored by the
+merge; so a list that grew, shrank or was sorted anew costs only the image sets that changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bpcp import imagelist, pipeline
+from bpcp.imagelist import ImageList, Row, Type, row_text
+
+# A process costs about 3 s before its first image set, and what one bad image can drag along is a
+# chunk: so neither a handful of image sets, nor hundreds.
+CHUNK_SIZE = 24
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A list and where it is cut.
+
+    Attributes
+    ----------
+    images : ImageList
+        The rows in the order of their ImageNumbers.
+    types : tuple of Type
+        Of each column, over the whole list.
+    groups : list of tuple of str
+        The group of each row; rows of one group stand in one chunk.
+    bonds : list of tuple of str
+        What the pipeline itself holds together: rows of one bond can't be parted even where one
+        of them fails. At least as fine as the groups.
+    """
+
+    images: ImageList
+    types: tuple[Type, ...]
+    groups: list[Row]
+    bonds: list[Row]
+
+
+def order(images: ImageList, pipe: pipeline.Pipeline, group_by: Sequence[str]) -> Cut:
+    """Put a list's rows in the order of their ImageNumbers, and say which must stay together."""
+    types = imagelist.column_types(images.header, images.rows)
+    own = imagelist.group_values(images.header, types, images.rows, pipe.group_keys)
+    asked = imagelist.group_values(images.header, types, images.rows, group_by)
+    at = imagelist.numbering(own)
+    bonded = bool(pipe.group_keys or pipe.aggregators())
+    bonds = [own[i] if bonded else (str(place),) for place, i in enumerate(at)]
+    if not group_by:
+        groups = bonds
+    elif not bonded:
+        groups = [asked[i] for i in at]
+    else:
+        # where the pipeline's groups lie across the ones that were asked for, they decide
+        fits = _refines(own, asked)
+        groups = [asked[i] if fits else own[i] for i in at]
+    ordered = ImageList(
+        images.header, tuple(images.rows[i] for i in at), tuple(images.lines[i] for i in at)
+    )
+    return Cut(ordered, types, groups, bonds)
+
+
+def _refines(own: Sequence[Row], asked: Sequence[Row]) -> bool:
+    """Tell whether all rows of each group of `own` also agree in `asked`."""
+    seen: dict[Row, Row] = {}
+    return all(seen.setdefault(a, b) == b for a, b in zip(own, asked, strict=True))
+
+
+def pack(sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Pack groups into chunks, in order.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Image sets in each group.
+    limit : int
+        Image sets in a chunk; a larger group makes a chunk of its own.
+
+    Returns
+    -------
+    list of list of int
+        Indexes of groups, one list for each chunk.
+    """
+    chunks: list[list[int]] = []
+    filled = 0
+    for i, size in enumerate(sizes):
+        if not chunks or filled + size > limit:
+            chunks.append([])
+            filled = 0
+        chunks[-1].append(i)
+        filled += size
+    return chunks
+
+
+def even_size(image_sets: int, slots: int) -> int:
+    """Choose a chunk size near the usual one that gives each slot the same number of chunks."""
+    waves = max(1, round(image_sets / slots / CHUNK_SIZE))
+    return max(1, -(-image_sets // (slots * waves)))
+
+
+def boundaries(
+    cut: Cut, kept: Sequence[Sequence[Row]], limit: int, one_each: bool
+) -> list[list[int]]:
+    """Cut the rows into chunks: those that still exist as they were, and the rest packed anew.
+
+    Returns
+    -------
+    list of list of int
+        Places of rows in `cut.images`, in order; the chunks by their first row.
+    """
+    members: dict[Row, list[int]] = {}
+    for place, group in enumerate(cut.groups):
+        members.setdefault(group, []).append(place)
+    places: dict[str, list[int]] = {}
+    for place in range(len(cut.groups) - 1, -1, -1):
+        places.setdefault(row_text(cut.images.rows[place]), []).append(place)
+    chunks: list[list[int]] = []
+    taken: set[int] = set()
+    for rows in kept:
+        chunk = _find(rows, places)
+        if chunk is None:
+            continue
+        whole = {p for p in chunk for p in members[cut.groups[p]]}
+        mixes = one_each and len({cut.groups[p] for p in chunk}) > 1
+        if whole != set(chunk) or mixes:
+            continue
+        for p in chunk:
+            places[row_text(cut.images.rows[p])].remove(p)
+        taken.update(chunk)
+        chunks.append(sorted(chunk))
+    left = [group for group, rows in members.items() if rows[0] not in taken]
+    sizes = [len(members[group]) for group in left]
+    for packed in pack(sizes, 0 if one_each else limit):
+        chunks.append(sorted(p for i in packed for p in members[left[i]]))
+    return sorted(chunks)
+
+
+def _find(rows: Sequence[Row], places: dict[str, list[int]]) -> list[int] | None:
+    found: list[int] = []
+    used: dict[str, int] = {}
+    for row in rows:
+        text = row_text(row)
+        n = used.get(text, 0)
+        free = places.get(text, [])
+        if n >= len(free):
+            return None
+        found.append(free[-1 - n])
+        used[text] = n + 1
+    return found
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk as it will be written.
+
+    Attributes
+    ----------
+    id, digest : str
+        Its name, from its content; and that with the recipe: everything its result depends on.
+    image_numbers, lines : list of int
+        The ImageNumbers of its image sets, and where they stand in the user's list.
+    rows : list of tuple of str
+    witness : tuple of str or None
+        The row to put behind them, see `imagelist.witness_row`.
+    units : list of (int, int)
+        First and last of the image sets that can't be parted, in the numbering of the list that
+        CellProfiler is given: from 1 in a chunk's own, ImageNumbers in the whole.
+    """
+
+    id: str
+    digest: str
+    image_numbers: list[int]
+    lines: list[int]
+    rows: list[Row]
+    witness: Row | None
+    units: list[tuple[int, int]]
+
+
+def chunks_of(cut: Cut, places: Sequence[list[int]], whole: bool, recipe: str) -> Iterator[Chunk]:
+    """Make chunks of the places of their rows.
+
+    Parameters
+    ----------
+    whole : bool
+        Whether each process reads the whole list instead of the chunk's own rows.
+    recipe : str
+        What else a result depends on: the pipeline, CellProfiler, and how bpcp runs it.
+    """
+    header, everything = cut.images.header, cut.images.rows
+    # what else is in the list matters only to a chunk that reads the whole of it
+    surroundings = imagelist.digest(map(row_text, everything)) if whole else ""
+    kinds = ",".join(t.name for t in cut.types)
+    twins: dict[str, int] = {}
+    for own in places:
+        rows = [everything[p] for p in own]
+        first = own[0] if whole else 0
+        content = imagelist.digest(
+            [row_text(header), kinds, f"{surroundings} {first}", *map(row_text, rows)]
+        )
+        twins[content] = twins.get(content, 0) + 1
+        suffix = f"-{twins[content]}" if twins[content] > 1 else ""
+        units = units_of([cut.bonds[p] for p in own])
+        yield Chunk(
+            id=content[:10] + suffix,
+            digest=imagelist.digest([content, recipe]),
+            image_numbers=[p + 1 for p in own],
+            lines=[cut.images.lines[p] for p in own],
+            rows=rows,
+            witness=None if whole else imagelist.witness_row(header, cut.types, everything, rows),
+            units=[(a + first, b + first) for a, b in units],
+        )
+
+
+def units_of(groups: Sequence[Row]) -> list[tuple[int, int]]:
+    """Give the runs of rows of one group, as 1-based first and last."""
+    units: list[tuple[int, int]] = []
+    for i, group in enumerate(groups, 1):
+        if i > 1 and group == groups[i - 2]:
+            units[-1] = (units[-1][0], i)
+        else:
+            units.append((i, i))
+    return units
+
+
+def witness_is_apart(cut: Cut, chunk: Chunk, keys: Sequence[str]) -> bool:
+    """Tell whether CellProfiler numbers a grouped chunk's rows 1 to n, the witness behind them."""
+    if chunk.witness is None or not keys:
+        return True
+    rows = [*chunk.rows, chunk.witness]
+    groups = imagelist.group_values(cut.images.header, cut.types, rows, keys)
+    return groups[-1] not in groups[:-1] and imagelist.numbering(groups) == list(range(len(rows)))
+
+
+def contiguous(chunks: Sequence[list[int]]) -> list[list[int]]:
+    """Cut chunks where their rows don't lie together, for `-f` and `-l` name a range."""
+    found: list[list[int]] = []
+    for chunk in chunks:
+        start = 0
+        for i in range(1, len(chunk) + 1):
+            if i == len(chunk) or chunk[i] != chunk[i - 1] + 1:
+                found.append(chunk[start:i])
+                start = i
+    return sorted(found)

@@ -1,0 +1,396 @@
+"""Make one result of the chunks' tables: the one that a single process would have written.
+
+Tables are streamed, a row at a time; memory does not grow with the data set.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import resource
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import TextIO
+
+from bpcp import imagelist, tables
+from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.publish import sha256
+from bpcp.restore import Restorer, Run, Source, Table, restored, runs, unite
+from bpcp.tables import Kind, Summary
+from bpcp.workspace import (
+    Json,
+    Planned,
+    Workspace,
+    locate,
+    locked,
+    read_json,
+    read_plan,
+    verdict,
+    write_json,
+)
+
+_FIRST_STAMP, _LAST_STAMP = "Run_Timestamp", "Modification_Timestamp"
+# MeasureImageQuality's means over all image sets of a run; source: its post_run.
+_OVER_ALL = re.compile(r"ImageQuality_Threshold(Mean|Median|Std)(.*)")
+
+FORMATS = ("csv", "parquet", "sqlite")
+
+
+def sources(workspace: Workspace, plan: Sequence[Planned]) -> list[Source]:
+    """List the parts of all chunks that are done.
+
+    Raises
+    ------
+    BpcpError
+        75 where chunks are not done.
+    """
+    found: list[Source] = []
+    left = 0
+    for planned in plan:
+        done = verdict(workspace, planned)
+        if done is None:
+            left += 1
+            continue
+        paths = workspace.chunk(planned.id)
+        first = int((read_json(paths.chunk) or {"first": 1})["first"])
+        for part in done["parts"]:
+            numbers = planned.image_numbers[part["first"] - first : part["last"] - first + 1]
+            found.append(
+                Source(
+                    paths.tables(part["part"]),
+                    part["output"],
+                    part["first"],
+                    tuple(numbers),
+                    {name: Summary.from_json(s) for name, s in part["tables"].items()},
+                )
+            )
+    if left:
+        raise BpcpError(
+            Exit.STOPPED,
+            f"{left} of {len(plan)} chunks are not done, so there is nothing to merge yet",
+            "run the same ./run_analysis_pipeline.sh command again: it goes on where it stopped",
+        )
+    return found
+
+
+def _write_body(
+    table: Table, file: TextIO, order: Sequence[Run], found: Sequence[Source], restorer: Restorer
+) -> None:
+    writer = csv.writer(file, delimiter=table.shape.delimiter)
+    if table.shape.heads == 2:
+        writer.writerow([name.partition("\t")[0] for name in table.shape.header])
+    writer.writerow([name.rpartition("\t")[2] for name in table.shape.header])
+    cursors: dict[int, _Cursor] = {}
+    pieces_left = {i: sum(r.source == i for r in order) for i in {r.source for r in order}}
+    for piece in order:
+        source = found[piece.source]
+        if table.path in source.summaries:
+            cursor = cursors.get(piece.source)
+            if cursor is None:
+                cursor = cursors[piece.source] = _Cursor(restored(table, source, restorer))
+            for row in cursor.until(piece.first + piece.count - 1):
+                if isinstance(row, str):
+                    file.write(row)
+                else:
+                    writer.writerow(row)
+                table.rows += 1
+        pieces_left[piece.source] -= 1
+        if not pieces_left[piece.source] and piece.source in cursors:
+            cursors.pop(piece.source).close()
+
+
+class _Cursor:
+    """A place in a source's rows, which are in the order of their ImageNumbers."""
+
+    def __init__(self, stream: Generator[tuple[int, list[str] | str], None, None]) -> None:
+        self._stream = stream
+        self._ahead = next(stream, None)
+
+    def until(self, last: int) -> Iterator[list[str] | str]:
+        """Give the rows up to an ImageNumber."""
+        while self._ahead is not None and self._ahead[0] <= last:
+            yield self._ahead[1]
+            self._ahead = next(self._stream, None)
+
+    def close(self) -> None:
+        """Close the file behind it."""
+        self._stream.close()
+
+
+def _write_relationships(
+    table: Table, file: TextIO, order: Sequence[Run], found: Sequence[Source], restorer: Restorer
+) -> None:
+    """Write object relationships: all of one kind together, and in each the image sets in order."""
+    writer = csv.writer(file, delimiter=table.shape.delimiter)
+    writer.writerow(table.shape.header)
+    in_order = list(dict.fromkeys(r.source for r in order))
+    having = [found[i] for i in in_order if table.path in found[i].summaries]
+
+    def kind(row: Sequence[str]) -> tuple[str, ...]:
+        return (row[1], row[2], row[3], row[6])
+
+    kinds: dict[tuple[str, ...], None] = {}
+    for source in having:
+        for row in tables.rows(source.folder / table.path, table.shape):
+            kinds.setdefault(kind(row))
+    for wanted in kinds:
+        for source in having:
+            for _, cells in restored(table, source, restorer):
+                if not isinstance(cells, str) and kind(cells) == wanted:
+                    writer.writerow(cells)
+                    table.rows += 1
+
+
+def _write_experiment(
+    table: Table, file: TextIO, found: Sequence[Source], images: Path | None
+) -> None:
+    having = [s for s in found if table.path in s.summaries]
+    values: dict[str, list[str]] = {}
+    for source in having:
+        for key, value in tables.rows(source.folder / table.path, table.shape):
+            values.setdefault(key, []).append(value)
+    writer = csv.writer(file, delimiter=table.shape.delimiter)
+    writer.writerow(table.shape.header)
+    for key, seen in values.items():
+        if key in (_FIRST_STAMP, _LAST_STAMP):
+            value = min(seen) if key == _FIRST_STAMP else max(seen)
+        elif over_all := _OVER_ALL.fullmatch(key):
+            value = _over_all(
+                over_all[1], f"ImageQuality_Threshold{over_all[2]}", images, table.path
+            )
+        elif len(set(seen)) == 1:
+            value = seen[0]
+        else:
+            raise BpcpError(
+                Exit.SOME_FAILED,
+                f"{table.path}: {key} is measured over all image sets of a process,"
+                " and can't be made anew from the chunks' tables",
+                "run it in one piece: --chunk-size with the number of image sets",
+            )
+        writer.writerow([key, value])
+        table.rows += 1
+
+
+def _over_all(how: str, column: str, images: Path | None, path: str) -> str:
+    """Make MeasureImageQuality's mean, median or standard deviation anew from the image table."""
+    import numpy as np
+
+    shape = tables.recognise(images) if images else None
+    if images is None or shape is None or column not in shape.header:
+        raise BpcpError(
+            Exit.SOME_FAILED,
+            f"{path}: ImageQuality_Threshold{how} needs the column {column} of an image table,"
+            " which the pipeline does not export",
+            "export the image measurements too",
+        )
+    at = shape.header.index(column)
+    cells = [float(row[at]) for row in tables.rows(images, shape) if row[at] not in ("", "nan")]
+    values = np.array(cells)
+    found = {"Mean": np.mean(values), "Median": np.median(values), "Std": np.std(values)}[how]
+    return str(float(found))
+
+
+@dataclass
+class Merged:
+    """What a merge wrote.
+
+    Attributes
+    ----------
+    tables : dict of str to dict
+        By path: `rows`, `columns`, `size` in bytes, `sha256`.
+    removed : list of str
+        Files that a single process would not have left there.
+    fresh : bool
+        False where there was nothing to do.
+    """
+
+    tables: dict[str, Json] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    fresh: bool = True
+
+
+def merge(workspace: Workspace) -> Merged:
+    """Merge the chunks of a run.
+
+    Raises
+    ------
+    BpcpError
+        75 where chunks are not done; 1 where two chunks wrote one file with different content.
+    """
+    plan = read_plan(workspace)
+    found = sources(workspace, plan)
+    state = state_of(workspace, plan)
+    last = read_json(workspace.merged) or {}
+    if last.get("state") == state and _still_there(workspace, last["tables"]):
+        return Merged(last["tables"], fresh=False)
+    files = _check_files(workspace, plan)
+    run = read_json(workspace.run) or {}
+    starts = tuple(accumulate(run["group_sizes"], initial=1))
+    restorer = Restorer(str(workspace.analysis), starts, frozenset(run["columns"]))
+    order = runs(found)
+    _allow_many_open_files()
+    result = Merged()
+    images: Path | None = None
+    paths = list(dict.fromkeys(path for source in found for path in source.summaries))
+    shapes = {p: next(s.summaries[p].shape for s in found if p in s.summaries) for p in paths}
+    # experiment tables last: they may be made anew from the image table
+    for path in sorted(paths, key=lambda p: (shapes[p].kind is Kind.EXPERIMENT, p)):
+        table = unite(path, found)
+        _write(workspace, table, order, found, restorer, images)
+        written = workspace.analysis / path
+        if table.shape.kind is Kind.IMAGE and images is None:
+            images = written
+        if table.shape.kind is not Kind.EXPERIMENT:
+            _check_count(table, found)
+        result.tables[path] = {
+            "rows": table.rows,
+            "columns": {n.replace("\t", "_"): s.value for n, s in table.spellings.items()},
+            "kind": table.shape.kind.value,
+            "size": written.stat().st_size,
+            "sha256": sha256(written),
+        }
+    result.removed = _remove_superseded(workspace, files, last.get("tables", {}), result.tables)
+    write_json(workspace.merged, {"state": state, "tables": result.tables})
+    return result
+
+
+def state_of(workspace: Workspace, plan: Sequence[Planned]) -> str:
+    """Give what a merge's result depends on, in one text."""
+    parts = []
+    for planned in plan:
+        done = verdict(workspace, planned) or {}
+        parts += [planned.id, planned.digest, str(planned.image_numbers), done.get("finished", "")]
+        parts.append(",".join(f"{p['first']}-{p['last']}" for p in done.get("parts", [])))
+    return imagelist.digest(parts)
+
+
+def _still_there(workspace: Workspace, written: dict[str, Json]) -> bool:
+    for path, known in written.items():
+        file = workspace.analysis / path
+        if (
+            not file.is_file()
+            or file.stat().st_size != known["size"]
+            or sha256(file) != known["sha256"]
+        ):
+            return False
+    return True
+
+
+def _check_files(workspace: Workspace, plan: Sequence[Planned]) -> dict[str, str]:
+    """Give the content of each file that chunks published; one name must have one content."""
+    seen: dict[str, tuple[str, str]] = {}
+    for planned in plan:
+        for part in (verdict(workspace, planned) or {"parts": []})["parts"]:
+            for file in part["files"]:
+                content, chunk = seen.setdefault(file["path"], (file["sha256"], planned.id))
+                if content != file["sha256"]:
+                    kept = [
+                        str(p)
+                        for c in (chunk, planned.id)
+                        if (p := workspace.chunk(c).replaced / file["path"]).is_file()
+                    ]
+                    raise BpcpError(
+                        Exit.SOME_FAILED,
+                        f"chunks {chunk} and {planned.id} both wrote {file['path']}, with different"
+                        f" content; one is in {workspace.analysis},"
+                        f" the other is {kept[0] if kept else 'lost'}",
+                        "let the pipeline name the file by what differs between image sets"
+                        " (well, site), or run these image sets in one chunk: --group-by",
+                    )
+    return {path: content for path, (content, _) in seen.items()}
+
+
+def _write(
+    workspace: Workspace,
+    table: Table,
+    order: Sequence[Run],
+    found: Sequence[Source],
+    restorer: Restorer,
+    images: Path | None,
+) -> None:
+    target = workspace.analysis / table.path
+    temporary = target.with_name(f".{target.name}.merging")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if table.shape.kind is Kind.EXPERIMENT:
+                _write_experiment(table, file, found, images)
+            elif table.shape.kind is Kind.RELATIONSHIP:
+                _write_relationships(table, file, order, found, restorer)
+            else:
+                _write_body(table, file, order, found, restorer)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise BpcpError(
+            Exit.CANNOT_CREATE,
+            f"can't write {target}: {error.strerror}",
+            "make room, or mend its permissions; then: bpcp merge -d DATASET -p PIPELINE",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_count(table: Table, found: Sequence[Source]) -> None:
+    expected = sum(s.summaries[table.path].rows for s in found if table.path in s.summaries)
+    if expected != table.rows:
+        raise BpcpError(
+            Exit.BUG, f"{table.path}: {table.rows} rows merged, the chunks have {expected}"
+        )
+
+
+def _remove_superseded(
+    workspace: Workspace, files: dict[str, str], before: dict[str, Json], now: dict[str, Json]
+) -> list[str]:
+    """Remove what earlier chunks or merges left, unless somebody changed it since."""
+    stale = dict(read_json(workspace.superseded) or {})
+    stale.update({path: known["sha256"] for path, known in before.items()})
+    removed = []
+    for path, content in stale.items():
+        file = workspace.analysis / path
+        if path not in files and path not in now and file.is_file() and sha256(file) == content:
+            file.unlink()
+            removed.append(path)
+    workspace.superseded.unlink(missing_ok=True)
+    return removed
+
+
+def _allow_many_open_files() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Merge a run's chunks, and write them in other formats where asked."""
+    parser = Parser("merge")
+    parser.add_argument("-d", "--dataset", required=True)
+    parser.add_argument("-p", "--pipeline", required=True, type=Path)
+    parser.add_argument("--format", action="append", choices=FORMATS, default=[])
+    parser.add_argument("-q", "--quiet", action="store_true")
+    args = parser.parse_args(argv)
+    workspace = locate(args.dataset, args.pipeline)
+    made: list[Path] = []
+    with locked(workspace):
+        merged = merge(workspace)
+        if set(args.format) - {"csv"}:
+            from bpcp import formats
+
+            made = formats.write(workspace, merged.tables, args.format)
+    if not args.quiet:
+        rows = sum(t["rows"] for t in merged.tables.values() if t["kind"] == "object")
+        what = "merged" if merged.fresh else "merged already"
+        print(f"{what}: {len(merged.tables)} tables, {rows:,} objects", file=sys.stderr)
+        for path in merged.removed:
+            print(f"        removed {path}: no chunk makes it any more", file=sys.stderr)
+        for file in made:
+            print(f"        {file}", file=sys.stderr)
+    return Exit.OK
+
+
+if __name__ == "__main__":
+    run_main("merge", main)

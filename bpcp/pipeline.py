@@ -1,0 +1,282 @@
+"""What a .cppipe file says that matters for cutting and checking a run.
+
+The file is CellProfiler's own text (Version:5): a module's line starts at the margin and ends in a
+bracket of attributes; its settings follow, indented, as `label:value`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpcp.errors import BpcpError, Exit
+
+_MODULE = re.compile(r"^(?P<name>\w+):\[(?P<attributes>.*)\]\s*$")
+_ENABLED = re.compile(r"\|enabled:(True|False)\|")
+_TAG = re.compile(r"\\g<(.+?)>|\(\?<(.+?)>\)")
+
+# Modules whose result for one image set depends on the others of its group, and the settings that
+# make them so; () means always. Source: the modules of CellProfiler 4.2.8.1.
+_AGGREGATES: dict[str, tuple[str, ...]] = {
+    "CorrectIlluminationCalculate": ("All: First cycle", "All: Across cycles"),
+    "MakeProjection": (),
+    "TrackObjects": (),
+    "Tile": ("Across cycles",),
+    "SaveImages": ("First cycle", "Last cycle"),
+    "Crop": ("First",),
+    "UntangleWorms": ("Train",),
+    "RescaleIntensity": ("Minimum of all images", "Maximum of all images"),
+    "DefineGrid": ("Once",),
+    "CreateWebPage": (),
+}
+# Settings by which an image set's place in the whole list reaches more than the tables.
+_SEQUENTIAL = "Sequential numbers"
+_PLACE_MEASUREMENTS = ("ImageNumber", "Group_Number", "Group_Index", "Group_Length")
+
+
+@dataclass(frozen=True)
+class Module:
+    """One enabled module: its name, its 1-based place, and its settings in order."""
+
+    name: str
+    number: int
+    settings: tuple[tuple[str, str], ...]
+
+    def get(self, label: str, default: str = "") -> str:
+        """Give the first setting with this label."""
+        return next((value for key, value in self.settings if key == label), default)
+
+    def all(self, label: str) -> list[str]:
+        """Give all settings with this label, in order."""
+        return [value for key, value in self.settings if key == label]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that ExportToSpreadsheet will write.
+
+    Attributes
+    ----------
+    path : str
+        Where, relative to the default output folder, with CellProfiler's metadata tags in it.
+    objects : tuple of str
+        Whose measurements: "Image", "Experiment", "Object relationships", or object names; empty
+        where the pipeline leaves it to CellProfiler ("all measurement types").
+    """
+
+    path: str
+    objects: tuple[str, ...]
+
+    def pattern(self) -> str:
+        """Give a regular expression for the paths that the tags may make."""
+        out, end = [], 0
+        for tag in _TAG.finditer(self.path):
+            out += [re.escape(self.path[end : tag.start()]), ".*"]
+            end = tag.end()
+        return "".join([*out, re.escape(self.path[end:])])
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline file, read."""
+
+    path: Path
+    sha256: str
+    modules: tuple[Module, ...]
+
+    def named(self, name: str) -> list[Module]:
+        """List the enabled modules of a kind."""
+        return [m for m in self.modules if m.name == name]
+
+    @property
+    def group_keys(self) -> tuple[str, ...]:
+        """The metadata tags by which LoadData groups; empty where it does not."""
+        load = self.named("LoadData")[0]
+        if load.get("Group images by metadata?") != "Yes":
+            return ()
+        tags = load.get("Select metadata tags for grouping").split(",")
+        return tuple(tag.strip() for tag in tags if tag.strip())
+
+    @property
+    def image_base(self) -> str:
+        """LoadData's "Base image location": the kind of folder, and behind "|" its name."""
+        return self.named("LoadData")[0].get("Base image location", "None|")
+
+    def aggregators(self) -> list[str]:
+        """Name the modules that need all image sets of a group in one process."""
+        return [
+            f"{m.name} (module {m.number})"
+            for m in self.modules
+            if m.name in _AGGREGATES
+            and (not _AGGREGATES[m.name] or any(v in _AGGREGATES[m.name] for _, v in m.settings))
+        ]
+
+    def place_users(self) -> list[str]:
+        """Name the modules that use an image set's number for more than the tables."""
+        found = []
+        for m in self.modules:
+            if m.name.startswith("ExportTo"):
+                continue
+            values = [v for _, v in m.settings]
+            if (
+                m.name == "LabelImages"
+                or (m.name == "SaveImages" and _SEQUENTIAL in values)
+                or any(name in v for v in values for name in _PLACE_MEASUREMENTS)
+            ):
+                found.append(f"{m.name} (module {m.number})")
+        return found
+
+    def count_users(self, image_sets: int) -> list[str]:
+        """Name the modules whose file names depend on how many image sets a process has."""
+        return [
+            f"{m.name} (module {m.number})"
+            for m in self.named("SaveImages")
+            if _SEQUENTIAL in (v for _, v in m.settings)
+            and math.ceil(math.log10(image_sets + 1)) > int(m.get("Number of digits", "4"))
+        ]
+
+    def tables(self) -> Iterator[Table]:
+        """Give what each ExportToSpreadsheet will write.
+
+        Raises
+        ------
+        BpcpError
+            65 where one writes to a fixed folder: chunks would overwrite each other there.
+        """
+        for module in self.named("ExportToSpreadsheet"):
+            folder = _output_folder(module)
+            prefix = (
+                module.get("Filename prefix") if _yes(module, "Add a prefix to file names?") else ""
+            )
+            extension = (
+                "csv" if module.get("Select the column delimiter").startswith("Comma") else "txt"
+            )
+            if _yes(module, "Export all measurement types?"):
+                yield Table(f"{folder}{prefix}*.{extension}", ())
+                continue
+            yield from _named_tables(module, folder + prefix, extension)
+
+
+def _named_tables(module: Module, start: str, extension: str) -> Iterator[Table]:
+    """Give the tables that a module lists one by one; objects may share the one before."""
+    tables: list[Table] = []
+    for name, shares, file, automatic in zip(
+        module.all("Data to export"),
+        module.all("Combine these object measurements with those of the previous object?"),
+        module.all("File name"),
+        module.all("Use the object name for the file name?"),
+        strict=True,
+    ):
+        if tables and shares == "Yes" and all(map(_is_objects, (name, tables[-1].objects[-1]))):
+            tables[-1] = Table(tables[-1].path, (*tables[-1].objects, name))
+        else:
+            path = start + (f"{name}.{extension}" if automatic == "Yes" else file)
+            tables.append(Table(path, (name,)))
+    yield from tables
+
+
+def _is_objects(name: str) -> bool:
+    return name not in ("Image", "Experiment", "Object relationships")
+
+
+def _yes(module: Module, label: str) -> bool:
+    return module.get(label) == "Yes"
+
+
+def _output_folder(module: Module) -> str:
+    kind, _, folder = module.get("Output file location").partition("|")
+    if kind == "Default Output Folder":
+        return ""
+    if kind == "Default Output Folder sub-folder":
+        return re.sub(r"^(\./|\.$)", "", folder).rstrip("/") + "/"
+    raise BpcpError(
+        Exit.MALFORMED_INPUT,
+        f"ExportToSpreadsheet (module {module.number}) writes to: {kind} {folder}".rstrip(),
+        "set its Output file location to Default Output Folder, or a sub-folder of it",
+    )
+
+
+def read(path: Path) -> Pipeline:
+    """Read a .cppipe file.
+
+    Raises
+    ------
+    BpcpError
+        66 where it is missing; 65 where it is no pipeline, or one that bpcp can't run.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise BpcpError(Exit.NO_INPUT, f"no pipeline: {path}", _neighbours(path)) from None
+    except IsADirectoryError:
+        raise BpcpError(
+            Exit.NO_INPUT, f"a folder, not a pipeline: {path}", _neighbours(path / "x")
+        ) from None
+    lines = data.decode("utf-8", "replace").splitlines()
+    if not lines or not lines[0].startswith("CellProfiler Pipeline:"):
+        raise BpcpError(Exit.MALFORMED_INPUT, f"not a CellProfiler pipeline (.cppipe): {path}")
+    pipeline = Pipeline(path, hashlib.sha256(data).hexdigest(), tuple(_modules(lines)))
+    _refuse_what_cannot_run(pipeline)
+    return pipeline
+
+
+def _modules(lines: Sequence[str]) -> Iterator[Module]:
+    number, name, enabled = 0, "", False
+    settings: list[tuple[str, str]] = []
+    for line in [*lines, "End:[]"]:
+        head = _MODULE.match(line)
+        if head:
+            if name and enabled:
+                yield Module(name, number, tuple(settings))
+            number, name, settings = number + 1, head["name"], []
+            flags = _ENABLED.findall(head["attributes"])
+            enabled = not flags or flags[-1] == "True"
+        elif name and line.startswith(" ") and ":" in line:
+            label, _, value = line.strip().partition(":")
+            settings.append((label, value))
+
+
+def _refuse_what_cannot_run(pipeline: Pipeline) -> None:
+    loaders = pipeline.named("LoadData")
+    if len(loaders) != 1:
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"{pipeline.path}: {len(loaders) or 'no'} LoadData module{'s' if loaders else ''};"
+            " bpcp runs pipelines that read their images through one LoadData module",
+            "replace Images, Metadata, NamesAndTypes and Groups by LoadData"
+            if not loaders
+            else "keep one of them",
+        )
+    if loaders[0].get("Process just a range of rows?") == "Yes":
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"{pipeline.path}: LoadData is set to process just a range of rows",
+            "set 'Process just a range of rows?' to No, and keep those rows in load_data.csv",
+        )
+    for module in pipeline.named("ExportToSpreadsheet"):
+        if _yes(module, "Create a GenePattern GCT file?"):
+            raise BpcpError(
+                Exit.MALFORMED_INPUT,
+                f"{pipeline.path}: bpcp can't merge GenePattern files"
+                f" (ExportToSpreadsheet, module {module.number})",
+                "set 'Create a GenePattern GCT file?' to No",
+            )
+    for module in pipeline.modules:
+        if module.name in ("CreateBatchFiles", "ExportToDatabase"):
+            raise BpcpError(
+                Exit.MALFORMED_INPUT,
+                f"{pipeline.path}: bpcp can't run {module.name} (module {module.number}) yet",
+                "disable it"
+                + (", and use ExportToSpreadsheet" if module.name == "ExportToDatabase" else ""),
+            )
+
+
+def _neighbours(path: Path) -> str:
+    there = sorted(p.name for p in path.parent.glob("*.cppipe")) if path.parent.is_dir() else []
+    return (
+        f"in {path.parent}: {', '.join(there)}" if there else f"{path.parent} holds no .cppipe file"
+    )

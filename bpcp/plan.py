@@ -1,0 +1,520 @@
+"""Plan a run: what is run, by which CellProfiler, in which chunks; and write it down."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpcp import __version__, cellprofiler, imagelist, pipeline
+from bpcp.cut import (
+    Chunk,
+    Cut,
+    boundaries,
+    chunks_of,
+    contiguous,
+    even_size,
+    order,
+    units_of,
+    witness_is_apart,
+)
+from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.imagelist import ImageList, Row, Type, row_text
+from bpcp.workspace import (
+    Json,
+    Planned,
+    Workspace,
+    locate,
+    locked,
+    read_json,
+    read_plan,
+    verdict,
+    write_json,
+    write_plan,
+)
+
+# Changes whenever what run-chunk does with the same input would give other results.
+_RECIPE = "1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for.
+
+    Attributes
+    ----------
+    chunk_size : int or None
+        Image sets in a chunk; None leaves it to bpcp.
+    group_by : tuple of str
+        Metadata tags whose values a chunk must not mix.
+    slots : int
+        How many processes will run at once, for an even cut.
+    use_lists : bool
+        Whether metadata/<dataset>/{platelist,welllist}.txt select what is run.
+    root : Path
+        Where relative image folders start.
+    tmpdir : Path or None
+        Where attempts work; None is inside the run's own folder.
+    ask_again : bool
+        Whether to ask CellProfiler again what it said about this pipeline before.
+    """
+
+    chunk_size: int | None
+    group_by: tuple[str, ...]
+    slots: int
+    use_lists: bool
+    root: Path
+    tmpdir: Path | None
+    ask_again: bool = False
+
+
+def select(images: ImageList, workspace: Workspace) -> tuple[ImageList, list[str]]:
+    """Keep the plates and wells that metadata/<dataset>/{platelist,welllist}.txt name.
+
+    Returns
+    -------
+    ImageList, list of str
+        The rows that are left, and what to tell the user.
+
+    Raises
+    ------
+    BpcpError
+        65 where a list names what the image list does not have.
+    """
+    notes = []
+    for name, key in (("platelist", "Plate"), ("welllist", "Well")):
+        path = workspace.selection(name)
+        if not path.is_file():
+            continue
+        wanted = set(path.read_text(encoding="utf-8").split("\n")) - {""}
+        types = imagelist.column_types(images.header, images.rows)
+        typed = imagelist.group_values(images.header, types, images.rows, [key])
+        plain = imagelist.group_values(images.header, [Type.TEXT] * len(types), images.rows, [key])
+        # "007" in the list is the plate that CellProfiler calls 7
+        names = [{t, p} for (t,), (p,) in zip(typed, plain, strict=True)]
+        unknown = wanted.difference(*names)
+        if unknown or not wanted:
+            raise BpcpError(
+                Exit.MALFORMED_INPUT,
+                f"{path}: no {key} of the image list is {min(unknown)!r}"
+                if wanted
+                else f"{path} is empty",
+                "mend it, or leave it out of account with -c",
+            )
+        keep = [i for i, n in enumerate(names) if n & wanted]
+        if len(keep) < len(images.rows):
+            notes.append(
+                f"{len(images.rows) - len(keep)} image sets left out by {path.name} (all: -c)"
+            )
+        images = ImageList(
+            images.header, tuple(images.rows[i] for i in keep), tuple(images.lines[i] for i in keep)
+        )
+    return images, notes
+
+
+def rebase(images: ImageList, pipe: pipeline.Pipeline, root: Path) -> ImageList:
+    """Make folders absolute where the pipeline puts them below the default input folder.
+
+    CellProfiler is run without `-i`, which would make it walk that folder's tree; LoadData joins
+    the two, and an absolute folder stays as it is.
+
+    Raises
+    ------
+    BpcpError
+        65 where the pipeline reads images from a place that bpcp can't give it.
+    """
+    kind, _, folder = pipe.image_base.partition("|")
+    if kind == "None":
+        return images
+    if kind.startswith("Default Input Folder"):
+        base = root / folder if kind.endswith("sub-folder") else root
+    elif kind == "Elsewhere...":
+        base = Path(folder)
+    else:
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"{pipe.path}: LoadData's Base image location is {kind}",
+            "set it to None or Default Input Folder",
+        )
+    at = [i for i, c in enumerate(images.header) if c.startswith(("PathName_", "ObjectsPathName_"))]
+    has = {images.header[i].split("PathName_")[1] for i in at}
+    lacking = [
+        c.replace("FileName_", "PathName_")
+        for c in images.header
+        if "FileName_" in c and c.split("FileName_")[1] not in has
+    ]
+
+    def moved(row: Row) -> Row:
+        cells = list(row)
+        for i in at:
+            cells[i] = os.path.join(base, cells[i])  # noqa: PTH118 -- CellProfiler's own spelling
+        return (*cells, *(str(base) for _ in lacking))
+
+    return ImageList((*images.header, *lacking), tuple(moved(r) for r in images.rows), images.lines)
+
+
+def _ask_cellprofiler(pipe: pipeline.Pipeline, cut: Cut, old: Json, again: bool) -> Json:
+    """Find out which CellProfiler runs, and which objects the pipeline measures."""
+    argv = cellprofiler.command()
+    found = cellprofiler.version(argv)
+    key = imagelist.digest(
+        [pipe.sha256, found, row_text(cut.images.header), ",".join(t.name for t in cut.types)]
+    )
+    known = old.get("cellprofiler", {})
+    if not again and known.get("asked") == key:
+        return {**known, "command": argv}
+    with tempfile.TemporaryDirectory(prefix="bpcp-plan-") as name:
+        scratch = Path(name)
+        sample = [cut.images.rows[0]]
+        witness = imagelist.witness_row(cut.images.header, cut.types, cut.images.rows, sample)
+        imagelist.write(
+            scratch / "images.csv", cut.images.header, [*sample, *([witness] if witness else [])]
+        )
+        made = cellprofiler.measurements(argv, pipe.path, scratch / "images.csv", scratch)
+    objects = list(dict.fromkeys(name for name, _ in made))
+    return {"command": argv, "version": found, "asked": key, "objects": objects}
+
+
+def expected_tables(pipe: pipeline.Pipeline, objects: Sequence[str]) -> list[Json]:
+    """Give the tables that each chunk must write, as `verdict.Expected` takes them."""
+    found: list[Json] = []
+    for table in pipe.tables():
+        if table.objects:
+            found.append({"pattern": table.pattern(), "objects": list(table.objects)})
+            continue
+        before, _, after = table.pattern().rpartition(re.escape("*"))
+        found += [
+            {"pattern": f"{before}{re.escape(name)}{after}", "objects": [name]}
+            for name in dict.fromkeys(("Image", "Experiment", *objects))
+        ]
+    return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan, worked out; nothing is written yet.
+
+    Attributes
+    ----------
+    run : dict
+        What goes into run.json.
+    chunks : list of Chunk
+    images : ImageList
+        The list that is run, in the order of the user's file.
+    notes : list of str
+        What the user should know.
+    """
+
+    run: Json
+    chunks: list[Chunk]
+    images: ImageList
+    notes: list[str]
+
+    @property
+    def planned(self) -> list[Planned]:
+        """The chunks' places, for plan.json."""
+        return [Planned(c.id, c.digest, c.image_numbers, c.lines) for c in self.chunks]
+
+
+def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> Plan:
+    """Work out a plan.
+
+    Raises
+    ------
+    BpcpError
+        65 where the list or the pipeline can't be run, 66 where one is missing, 69 where
+        CellProfiler is.
+    """
+    images = rebase(imagelist.read(workspace.image_list), pipe, settings.root)
+    notes: list[str] = []
+    if settings.use_lists:
+        images, notes = select(images, workspace)
+    cut = order(images, pipe, settings.group_by)
+    old = read_json(workspace.run) or {}
+    engine = _ask_cellprofiler(pipe, cut, old, settings.ask_again)
+    places, why = _cut(workspace, pipe, settings, cut, old)
+    recipe = " ".join((_RECIPE, pipe.sha256, engine["version"]))
+    if _has_relative(images):
+        recipe += f" {settings.root}"
+
+    users = pipe.place_users()
+    whole = bool(users)
+    if whole:
+        why.append(f"each process reads the whole list: {_list(users)} uses image sets' numbers")
+    chunks = list(chunks_of(cut, contiguous(places) if whole else places, whole, recipe))
+    if not all(witness_is_apart(cut, c, pipe.group_keys) for c in chunks):
+        whole = True
+        why.append("each process reads the whole list: a part of it would be typed otherwise")
+        chunks = list(chunks_of(cut, contiguous(places), whole, recipe))
+    run: Json = {
+        "bpcp": __version__,
+        "dataset": workspace.dataset,
+        "pipeline": str(pipe.path),
+        "pipeline_sha256": pipe.sha256,
+        "last_module": max(m.number for m in pipe.modules),
+        "image_list": str(workspace.image_list),
+        "image_sets": len(images.rows),
+        "columns": {c: t.name for c, t in zip(images.header, cut.types, strict=True)},
+        "root": str(settings.root),
+        "tmpdir": str(settings.tmpdir) if settings.tmpdir else None,
+        "cutting": _cutting(settings),
+        "chunks": len(chunks),
+        "group_keys": list(pipe.group_keys),
+        "group_sizes": _group_sizes(cut, pipe),
+        "reads_whole_list": whole,
+        "cellprofiler": engine,
+        "tables": expected_tables(pipe, engine["objects"]),
+    }
+    return Plan(run, chunks, images, [*_changes(old, run), *notes, *why])
+
+
+def _cutting(settings: Settings) -> Json:
+    return {"chunk_size": settings.chunk_size, "group_by": list(settings.group_by)}
+
+
+def _cut(
+    workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings, cut: Cut, old: Json
+) -> tuple[list[list[int]], list[str]]:
+    """Choose which rows make a chunk, and say why where it is not bpcp's own choice."""
+    count = len(cut.images.rows)
+    previous = read_plan(workspace) if read_json(workspace.plan) else []
+    if _cutting(settings) != old.get("cutting"):
+        # asked to cut otherwise: only what is done already stays as it is
+        previous = [p for p in previous if verdict(workspace, p)]
+    kept = [rows for p in previous if (rows := _rows_of(workspace, p))]
+    limit = settings.chunk_size or even_size(count, settings.slots)
+    why = []
+    if users := pipe.count_users(count):
+        limit = count
+        kept = [rows for rows in kept if len(rows) == count]
+        why.append(f"one process: {_list(users)} names files by the number of all image sets")
+    elif (users := pipe.aggregators()) and not pipe.group_keys:
+        why.append(f"one process: {_list(users)} needs all image sets; the pipeline has no groups")
+    one_each = bool(settings.group_by) and settings.chunk_size is None and not why
+    return boundaries(cut, kept, limit, one_each), why
+
+
+def _has_relative(images: ImageList) -> bool:
+    at = [i for i, c in enumerate(images.header) if c.startswith(("PathName_", "ObjectsPathName_"))]
+    return any(not row[i].startswith("/") for row in images.rows for i in at)
+
+
+def _group_sizes(cut: Cut, pipe: pipeline.Pipeline) -> list[int]:
+    """Give the size of each of the pipeline's groups, in order; one for the whole list without."""
+    if not pipe.group_keys:
+        return [len(cut.images.rows)]
+    own = imagelist.group_values(cut.images.header, cut.types, cut.images.rows, pipe.group_keys)
+    return [last - first + 1 for first, last in units_of(own)]
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _rows_of(workspace: Workspace, planned: Planned) -> list[Row] | None:
+    """Read back the rows of a chunk of the last plan, without its witness."""
+    try:
+        return list(
+            imagelist.read(workspace.chunk(planned.id).images).rows[: len(planned.image_numbers)]
+        )
+    except BpcpError:
+        return None
+
+
+def _changes(old: Json, run: Json) -> list[str]:
+    """Say what changed since the last plan, and so why things run again."""
+    if not old:
+        return []
+    found = []
+    if old.get("pipeline_sha256") != run["pipeline_sha256"]:
+        found.append("the pipeline changed: every image set runs again")
+    if old["cellprofiler"].get("version") != run["cellprofiler"]["version"]:
+        found.append(
+            f"CellProfiler changed from {old['cellprofiler'].get('version')}"
+            f" to {run['cellprofiler']['version']}: every image set runs again"
+        )
+    return found
+
+
+def write(workspace: Workspace, plan: Plan) -> None:
+    """Write a plan down, and let go of the chunks that are no longer part of it."""
+    whole = bool(plan.run["reads_whole_list"])
+    header = plan.images.header
+    _supersede(workspace, {c.id: c.digest for c in plan.chunks})
+    workspace.status.mkdir(parents=True, exist_ok=True)
+    if whole:
+        _write_list(workspace.whole_list, header, plan.images.rows)
+    for chunk in plan.chunks:
+        paths = workspace.chunk(chunk.id)
+        known = read_json(paths.chunk) or {}
+        if known.get("digest") == chunk.digest and paths.images.is_file():
+            continue
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        _write_list(paths.images, header, [*chunk.rows, *filter(None, [chunk.witness])])
+        write_json(
+            paths.chunk,
+            {
+                "id": chunk.id,
+                "digest": chunk.digest,
+                "image_list": str(workspace.whole_list if whole else paths.images),
+                "image_sets": len(chunk.rows),
+                "first": chunk.units[0][0],
+                "units": chunk.units,
+            },
+        )
+    shutil.copyfile(plan.run["pipeline"], workspace.pipeline)
+    write_plan(workspace, plan.planned)
+    write_json(workspace.run, plan.run)
+    keep = {c.id for c in plan.chunks}
+    for folder in workspace.chunks.iterdir():
+        if folder.name not in keep:
+            shutil.rmtree(folder)
+
+
+def _write_list(path: Path, header: Row, rows: Sequence[Row]) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        imagelist.write(temporary, header, rows)
+        temporary.replace(path)
+    except OSError as error:
+        raise BpcpError(Exit.CANNOT_CREATE, f"can't write {path}: {error.strerror}") from error
+
+
+def _supersede(workspace: Workspace, digests: dict[str, str]) -> None:
+    """Remember the files of verdicts that no longer count, so that the merge can clear them."""
+    if workspace.chunks.is_dir():
+        verdicts = [read_json(folder / "done.json") for folder in workspace.chunks.iterdir()]
+        _remember(workspace, [v for v in verdicts if v and v["digest"] != digests.get(v["chunk"])])
+
+
+def _remember(workspace: Workspace, verdicts: Sequence[Json]) -> None:
+    files = {f["path"]: f["sha256"] for v in verdicts for p in v["parts"] for f in p["files"]}
+    if files:
+        write_json(workspace.superseded, {**(read_json(workspace.superseded) or {}), **files})
+
+
+def drop_stale(workspace: Workspace, planned: Sequence[Planned]) -> int:
+    """Drop the verdicts of chunks whose image files changed since; return how many."""
+    root = Path((read_json(workspace.run) or {})["root"])
+    dropped = 0
+    for p in planned:
+        done = verdict(workspace, p)
+        if done is None:
+            continue
+        images = imagelist.read(workspace.chunk(p.id).images)
+        rows = images.rows[: len(p.image_numbers)]
+        # where image sets failed they are tried again anyway, whatever changed about their files
+        if (
+            not done["failed"]
+            and imagelist.fingerprint(images.header, rows, root) != done["inputs"]
+        ):
+            _remember(workspace, [done])
+            workspace.chunk(p.id).done.unlink()
+            dropped += 1
+    return dropped
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser("plan")
+    parser.add_argument("-d", "--dataset", required=True)
+    parser.add_argument("-p", "--pipeline", required=True, type=Path)
+    parser.add_argument("-t", "--tmpdir", type=Path)
+    parser.add_argument("-k", "--group_by_plate", action="store_true")
+    parser.add_argument("-c", "--create_groups_from_data_file", action="store_true")
+    parser.add_argument("-w", "--overwrite_batchfile", action="store_true")
+    parser.add_argument("--group-by", default="")
+    parser.add_argument("--chunk-size", type=int)
+    parser.add_argument("--slots", type=int, default=0)
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("-q", "--quiet", action="store_true")
+    return parser.parse_args(argv)
+
+
+def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
+    if args.chunk_size is not None and args.chunk_size < 1:
+        raise BpcpError(Exit.USAGE, f"--chunk-size {args.chunk_size}: at least 1")
+    group_by = tuple(k.removeprefix("Metadata_") for k in args.group_by.split(",") if k)
+    if args.group_by_plate:
+        if group_by:
+            raise BpcpError(
+                Exit.USAGE, "-k and --group-by exclude each other", "-k is --group-by Plate"
+            )
+        group_by = ("Plate",)
+    if args.tmpdir is not None and not (
+        args.tmpdir.is_dir() and os.access(args.tmpdir, os.W_OK | os.X_OK)
+    ):
+        raise BpcpError(
+            Exit.CANNOT_CREATE,
+            f"-t {args.tmpdir}: not a folder that can be written",
+            "make it, or name another",
+        )
+    root = os.environ.get("PATHNAME_BASENAME")
+    if root and not Path(root).is_dir():
+        raise BpcpError(Exit.BAD_SETTING, f"PATHNAME_BASENAME is not a folder: {root}")
+    return Settings(
+        chunk_size=args.chunk_size,
+        group_by=group_by,
+        slots=args.slots or len(os.sched_getaffinity(0)),
+        use_lists=not args.create_groups_from_data_file,
+        root=Path(root).resolve() if root else workspace.base,
+        tmpdir=args.tmpdir.resolve() if args.tmpdir else None,
+        ask_again=args.overwrite_batchfile,
+    )
+
+
+def describe(plan: Plan, slots: int) -> str:
+    """Say in a line what the plan is."""
+    run, sizes = plan.run, [len(c.rows) for c in plan.chunks]
+    size = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)}-{max(sizes)}"
+    grouped = run["cutting"]["group_by"] or run["group_keys"]
+    by = f", grouped by {', '.join(grouped)}" if grouped else ""
+    return (
+        f"{run['image_sets']:,} image sets in {len(sizes):,} chunk{'s' if len(sizes) != 1 else ''}"
+        f" of {size}{by}, {min(slots, len(sizes))} at a time"
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plan a run, or say how it would be cut."""
+    args = _parse(argv)
+    workspace = locate(args.dataset, args.pipeline)
+    settings = _settings(args, workspace)
+    pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
+    if args.dry_run:
+        plan = make(workspace, pipe, settings)
+    else:
+        with locked(workspace):
+            plan = make(workspace, pipe, settings)
+            write(workspace, plan)
+            if changed := drop_stale(workspace, plan.planned):
+                plan.notes.insert(0, f"images changed: {changed} chunks run again")
+    states = ["done" if verdict(workspace, p) else "to do" for p in plan.planned]
+    if not args.quiet:
+        print(f"plan: {describe(plan, settings.slots)}", file=sys.stderr)
+        if done := states.count("done"):
+            print(f"      {done} of {len(states)} chunks are done already", file=sys.stderr)
+        for note in plan.notes:
+            print(f"      {note}", file=sys.stderr)
+    if args.dry_run:
+        print("chunk\timage_sets\tfirst\tlast\tfirst_row\tstate")
+        for chunk, state in zip(plan.chunks, states, strict=True):
+            numbers = chunk.image_numbers
+            label = _label(plan.images.header, chunk)
+            print(f"{chunk.id}\t{len(numbers)}\t{numbers[0]}\t{numbers[-1]}\t{label}\t{state}")
+    return Exit.OK
+
+
+def _label(header: Row, chunk: Chunk) -> str:
+    row = dict(zip(header, chunk.rows[0], strict=True))
+    named = [row[f"Metadata_{k}"] for k in ("Plate", "Well", "Site") if f"Metadata_{k}" in row]
+    return " ".join(" ".join(named).split()) or f"line {chunk.lines[0]}"
+
+
+if __name__ == "__main__":
+    run_main("plan", main)

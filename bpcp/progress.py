@@ -1,0 +1,111 @@
+"""Show how far a run is while it runs: one line, with an ETA."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bpcp.closing import duration
+from bpcp.errors import Exit, Parser, run_main
+from bpcp.workspace import Planned, Workspace, of_status, read_json, read_plan, verdict
+
+_FINISHED = re.compile(rb": Image # \d+, module \S+ # (\d+): CPU_time")
+_BAR = 20
+_TERMINAL_S = 1.0
+# to a file or a pipe: a line now and then
+_LOG_S = 30.0
+
+
+class Watch:
+    """What is known of a run, brought up to date at little cost: what is done is read once."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.open: dict[str, Planned] = {p.id: p for p in read_plan(workspace)}
+        self.total = sum(len(p.image_numbers) for p in self.open.values())
+        self.last_module = int((read_json(workspace.run) or {})["last_module"])
+        self.done = self.failed = self.running = self.under_way = 0
+        self._read: dict[str, tuple[int, int]] = {}
+        self.look()
+        self.at_start = self.done + self.failed
+        self.started = time.monotonic()
+
+    def look(self) -> None:
+        """Read what has changed."""
+        self.running = self.under_way = 0
+        for chunk_id, planned in list(self.open.items()):
+            found = verdict(self.workspace, planned)
+            running = read_json(self.workspace.chunk(chunk_id).running)
+            if running is not None:
+                self.running += 1
+                self.under_way += self._finished_in(running["log"])
+            elif found is not None:
+                self.failed += len(found["failed"])
+                self.done += len(planned.image_numbers) - len(found["failed"])
+                del self.open[chunk_id]
+
+    def _finished_in(self, log: str) -> int:
+        """Count the image sets that an attempt has finished, reading only what its log grew by."""
+        at, count = self._read.get(log, (0, 0))
+        try:
+            with Path(log).open("rb") as file:
+                file.seek(at)
+                while (line := file.readline()).endswith(b"\n"):
+                    at += len(line)
+                    found = _FINISHED.search(line)
+                    count += bool(found and int(found[1]) == self.last_module)
+        except FileNotFoundError:
+            pass
+        self._read[log] = (at, count)
+        return count
+
+    def line(self, width: int) -> str:
+        """Give the line to show, at most `width` characters."""
+        elapsed = time.monotonic() - self.started
+        reached = min(self.total, self.done + self.failed + self.under_way)
+        gained = reached - self.at_start
+        filled = _BAR * reached // self.total
+        words = [f"{reached:,}/{self.total:,} image sets", f"{self.running} running"]
+        if self.failed:
+            words.append(f"{self.failed} failed")
+        if gained > 0:
+            rate = gained / elapsed
+            words.append(f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.0f}/min")
+            words.append(f"ETA {duration((self.total - reached) / rate)}")
+        text = f"[{'#' * filled}{'-' * (_BAR - filled)}] {' · '.join(words)}"
+        return text[: width - 1]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Show a run's progress until told to end."""
+    parser = Parser("progress")
+    parser.add_argument("run", type=Path)
+    args = parser.parse_args(argv)
+    ended: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
+    watch = Watch(of_status(args.run))
+    terminal = sys.stderr.isatty()
+    pause_s = _TERMINAL_S if terminal else _LOG_S
+    while not ended:
+        # sleep is not cut short by a handler that returns, so it is kept short
+        until = time.monotonic() + pause_s
+        while not ended and time.monotonic() < until:
+            time.sleep(0.1)
+        watch.look()
+        width = shutil.get_terminal_size().columns if terminal else 200
+        if terminal:
+            print(f"\r{watch.line(width):<{width - 1}}", end="", file=sys.stderr, flush=True)
+        elif not ended:
+            print(watch.line(width), file=sys.stderr, flush=True)
+    if terminal:
+        print(file=sys.stderr)
+    return Exit.OK
+
+
+if __name__ == "__main__":
+    run_main("progress", main)

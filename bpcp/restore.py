@@ -1,0 +1,231 @@
+"""What chunking and staging changed in a chunk's tables, and how one process would have had it.
+
+A chunk numbers its own image sets from 1, works in a folder of its own, and spells a column as
+integers where it saw no other numbers. Each of its rows is given back here with the ImageNumber,
+the Group_* measurements, the folders of saved images, the columns and the spelling of the whole.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import pathname2url
+
+from bpcp import tables
+from bpcp.errors import BpcpError, Exit
+from bpcp.tables import Kind, Shape, Spelling, Summary
+
+
+@dataclass(frozen=True)
+class Source:
+    """The tables of one part of one chunk.
+
+    Attributes
+    ----------
+    folder : Path
+        Where they lie.
+    output : str
+        The output folder that CellProfiler was given, as it stands in the tables.
+    first : int
+        The number of its first image set, in its own numbering.
+    numbers : tuple of int
+        The ImageNumbers of its image sets in the whole list.
+    summaries : dict of str to Summary
+        By path.
+    """
+
+    folder: Path
+    output: str
+    first: int
+    numbers: tuple[int, ...]
+    summaries: dict[str, Summary]
+
+    def number(self, own: int) -> int:
+        """Give the ImageNumber in the whole list for one of its own."""
+        return self.numbers[own - self.first]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Image sets of one source that follow each other in the whole list as well."""
+
+    first: int
+    source: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """What one process over the whole list would have written.
+
+    Attributes
+    ----------
+    analysis : str
+        Its output folder.
+    group_starts : tuple of int
+        The ImageNumber of each group's first image set, ascending, and one past the last.
+    typed : frozenset of str
+        Columns that come from the image list: spelled by its types, never by what was seen.
+    """
+
+    analysis: str
+    group_starts: tuple[int, ...]
+    typed: frozenset[str]
+
+    def group(self, name: str, number: int) -> str:
+        """Give a Group_ measurement of an image set."""
+        at = bisect_right(self.group_starts, number) - 1
+        start, end = self.group_starts[at], self.group_starts[at + 1]
+        return str({"Number": at + 1, "Index": number - start + 1, "Length": end - start}[name])
+
+
+def runs(found: Sequence[Source]) -> list[Run]:
+    """Cut the sources where the whole list has other image sets in between, and sort the pieces."""
+    pieces: list[Run] = []
+    for i, source in enumerate(found):
+        start = 0
+        numbers = source.numbers
+        for k in range(1, len(numbers) + 1):
+            if k == len(numbers) or numbers[k] != numbers[k - 1] + 1:
+                pieces.append(Run(numbers[start], i, k - start))
+                start = k
+    return sorted(pieces, key=lambda r: r.first)
+
+
+def united_header(shapes: Sequence[Shape]) -> tuple[str, ...]:
+    """Give the columns that one process would have written; it sorts those of an image table."""
+    names = dict.fromkeys(name for shape in shapes for name in shape.header)
+    return tuple(sorted(names)) if shapes[0].kind is Kind.IMAGE else tuple(names)
+
+
+@dataclass
+class Table:
+    """One table of the result, while it is written.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the result's folder.
+    shape : Shape
+        With the united header.
+    spellings : dict of str to Spelling
+        How each column is spelled.
+    rows : int
+        How many were written.
+    """
+
+    path: str
+    shape: Shape
+    spellings: dict[str, Spelling]
+    rows: int = 0
+
+
+def unite(path: str, found: Sequence[Source]) -> Table:
+    having = [s.summaries[path] for s in found if path in s.summaries]
+    first = having[0].shape
+    for summary in having:
+        if (summary.shape.kind, summary.shape.delimiter, summary.shape.heads) != (
+            first.kind, first.delimiter, first.heads,
+        ):  # fmt: skip
+            raise BpcpError(Exit.BUG, f"chunks wrote {path} as tables of different kinds")
+    header = united_header([s.shape for s in having])
+    seen: dict[str, list[Spelling]] = {name: [] for name in header}
+    for summary in having:
+        for name, how in zip(summary.shape.header, summary.spellings, strict=True):
+            seen[name].append(how)
+    shape = Shape(first.kind, first.delimiter, first.heads, header)
+    return Table(path, shape, {name: tables.unite(hows) for name, hows in seen.items()})
+
+
+Change = Callable[[str, int], str]
+
+
+def _changes(table: Table, source: Source, restorer: Restorer) -> dict[int, Change]:
+    """Say which cells of a source's rows must change; by column of the source, 0-based.
+
+    A change takes the cell and the row's ImageNumber in the whole list.
+    """
+    summary = source.summaries[table.path]
+    found: dict[int, Change] = {}
+    url = pathname2url(source.output)
+    for i, full_name in enumerate(summary.shape.header):
+        name = full_name.rpartition("\t")[2]
+        if i in summary.shape.number_columns:
+            found[i] = _renumber(source)
+        elif name.startswith("Group_") and summary.shape.kind is Kind.IMAGE:
+            found[i] = _regroup(restorer, name.removeprefix("Group_"))
+        elif name.startswith(("PathName_", "ObjectsPathName_")):
+            found[i] = _move_home(source.output, restorer.analysis)
+        elif name.startswith(("URL_", "ObjectsURL_")):
+            found[i] = _move_home(f"file:{url}", f"file:{pathname2url(restorer.analysis)}")
+        elif (
+            summary.spellings[i] is Spelling.INTEGER
+            and table.spellings[full_name] is Spelling.FLOAT
+            and name not in restorer.typed
+        ):
+            found[i] = _as_float
+    return found
+
+
+def _renumber(source: Source) -> Change:
+    # 0 and nan: an object without a parent in an earlier image set
+    return lambda cell, _: (
+        str(source.number(int(float(cell)))) if cell not in ("0", "", "nan") else cell
+    )
+
+
+def _regroup(restorer: Restorer, name: str) -> Change:
+    return lambda _, number: restorer.group(name, number)
+
+
+def _move_home(own: str, home: str) -> Change:
+    return lambda cell, _: home + cell[len(own) :] if cell.startswith(own) else cell
+
+
+def _as_float(cell: str, _: int) -> str:
+    return cell if cell in ("", "nan") else repr(float(cell))
+
+
+def restored(
+    table: Table, source: Source, restorer: Restorer
+) -> Generator[tuple[int, list[str] | str], None, None]:
+    """Give a source's rows as the result has them, each with its ImageNumber in the whole list.
+
+    A row is a list of cells; or a finished line, where only its first cell had to change.
+    """
+    summary = source.summaries[table.path]
+    changes = _changes(table, source, restorer)
+    path = source.folder / table.path
+    header = summary.shape.header
+    if (
+        header == table.shape.header
+        and set(changes) == {0}
+        and summary.shape.kind is Kind.OBJECT
+        and tables.is_number_table(summary)
+    ):
+        yield from _lines(path, summary.shape, source)
+        return
+    own_number = summary.shape.number_columns[0]
+    blank = "" if table.shape.kind is Kind.IMAGE else "nan"
+    at = {name: i for i, name in enumerate(header)}
+    places = [at.get(name, -1) for name in table.shape.header]
+    for row in tables.rows(path, summary.shape):
+        number = source.number(int(row[own_number]))
+        for i, change in changes.items():
+            row[i] = change(row[i], number)
+        yield (
+            number,
+            row if header == table.shape.header else [row[i] if i >= 0 else blank for i in places],
+        )
+
+
+def _lines(path: Path, shape: Shape, source: Source) -> Iterator[tuple[int, str]]:
+    with tables.open_table(path) as file:
+        for _ in range(shape.heads):
+            file.readline()
+        for line in file:
+            own, rest = line.split(shape.delimiter, 1)
+            number = source.number(int(own))
+            yield number, f"{number}{shape.delimiter}{rest}"

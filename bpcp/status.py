@@ -1,0 +1,230 @@
+"""Say how far a run is, from its state alone: at any time, by anybody, while it runs or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bpcp import imagelist
+from bpcp.errors import Exit, Parser, run_main
+from bpcp.merge import state_of
+from bpcp.workspace import Json, Planned, Workspace, locate, read_json, read_plan, verdict
+
+_IMAGE = re.compile(r": Image # (\d+), module \S+ # (\d+): CPU_time")
+_MOST_SHOWN = 10
+
+
+@dataclass
+class State:
+    """How far a run is; image sets unless it says chunks.
+
+    Attributes
+    ----------
+    total, done, failed : int
+    under_way : int
+        Finished within attempts that are still running: not done yet, but worth an ETA.
+    chunks, chunks_done, chunks_running : int
+        `chunks_done` counts a chunk with failed image sets too: nothing of it is left to try.
+    failures : list of dict
+        For each failed image set: `image_number`, `line` (in load_data.csv), `image_set` (its
+        metadata), `reason`, `file`, `log`.
+    objects : dict of str to int
+    attempts : int
+    modules_s : float
+        CPU seconds that the modules took for what is done.
+    merged : bool
+        Whether the result holds all that is done.
+    """
+
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    under_way: int = 0
+    chunks: int = 0
+    chunks_done: int = 0
+    chunks_running: int = 0
+    failures: list[Json] = field(default_factory=list)
+    objects: dict[str, int] = field(default_factory=dict)
+    attempts: int = 0
+    modules_s: float = 0.0
+    merged: bool = False
+
+    @property
+    def left(self) -> int:
+        """Image sets that have no verdict yet."""
+        return self.total - self.done - self.failed
+
+    @property
+    def exit_code(self) -> Exit:
+        """0 all done and merged, 1 some failed, 75 there is something left to do."""
+        if self.left or not self.merged:
+            return Exit.STOPPED
+        return Exit.SOME_FAILED if self.failed else Exit.OK
+
+
+def gather(workspace: Workspace) -> State:
+    """Read a run's state.
+
+    Raises
+    ------
+    BpcpError
+        66 where nothing is planned.
+    """
+    plan = read_plan(workspace)
+    run = read_json(workspace.run) or {}
+    state = State(total=sum(len(p.image_numbers) for p in plan), chunks=len(plan))
+    for planned in plan:
+        done = verdict(workspace, planned)
+        running = read_json(workspace.chunk(planned.id).running)
+        if running and _alive(int(running["pid"])):
+            state.chunks_running += 1
+            state.under_way += finished_in(Path(running["log"]), int(run["last_module"]))
+        if done is None:
+            continue
+        state.chunks_done += 1
+        state.attempts += int(done["cost"]["attempts"])
+        state.failed += len(done["failed"])
+        state.done += len(planned.image_numbers) - len(done["failed"])
+        for part in done["parts"]:
+            state.modules_s += part["modules_s"]
+            for name, count in part["objects"].items():
+                state.objects[name] = state.objects.get(name, 0) + count
+        if done["failed"]:
+            state.failures += _failures(workspace, planned, done["failed"])
+    state.failures.sort(key=lambda f: int(f["image_number"]))
+    merged = read_json(workspace.merged) or {}
+    state.merged = merged.get("state") == state_of(workspace, plan)
+    return state
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def finished_in(log: Path, last_module: int) -> int:
+    """Count the image sets that an attempt has finished, from CellProfiler's log."""
+    finished = set()
+    try:
+        with log.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                found = _IMAGE.search(line)
+                if found and int(found[2]) == last_module:
+                    finished.add(found[1])
+    except FileNotFoundError:
+        return 0
+    return len(finished)
+
+
+def _failures(workspace: Workspace, planned: Planned, failed: Sequence[Json]) -> list[Json]:
+    paths = workspace.chunk(planned.id)
+    images = imagelist.read(paths.images)
+    first = int((read_json(paths.chunk) or {"first": 1})["first"])
+    found = []
+    for f in failed:
+        at = int(f["image_set"]) - first
+        row = dict(zip(images.header, images.rows[at], strict=True))
+        named = {k[9:]: row[k] for k in row if k.startswith("Metadata_")}
+        found.append(
+            {
+                "image_number": planned.image_numbers[at],
+                "line": planned.lines[at],
+                "image_set": named,
+                "reason": f["reason"],
+                "file": f.get("file"),
+                "chunk": planned.id,
+                "log": f["log"],
+            }
+        )
+    return found
+
+
+def to_json(workspace: Workspace, state: State) -> Json:
+    """Give a run's state for programs."""
+    return {
+        "dataset": workspace.dataset,
+        "pipeline": workspace.tag,
+        "image_sets": {
+            "total": state.total,
+            "done": state.done,
+            "failed": state.failed,
+            "left": state.left,
+        },
+        "chunks": {
+            "total": state.chunks,
+            "done": state.chunks_done,
+            "running": state.chunks_running,
+            "left": state.chunks - state.chunks_done - state.chunks_running,
+        },
+        "objects": state.objects,
+        "attempts": state.attempts,
+        "modules_s": round(state.modules_s, 1),
+        "merged": state.merged,
+        "failed": state.failures,
+        "result": str(workspace.analysis),
+        "log": str(workspace.log),
+    }
+
+
+def describe_failures(workspace: Workspace, state: State, most: int = _MOST_SHOWN) -> list[str]:
+    """Name the failed image sets: their row, what they are, the reason, and where to look."""
+    lines = []
+    for f in state.failures[:most]:
+        named = [str(f["image_set"][k]) for k in ("Plate", "Well", "Site") if k in f["image_set"]]
+        lines.append(
+            f"  line {f['line']} of load_data.csv ({' '.join(named) or 'image set'}): {f['reason']}"
+        )
+        if f["file"]:
+            lines.append(f"      {f['file']}")
+        elif f["log"]:
+            lines.append(f"      log: {f['log']}")
+    if len(state.failures) > most:
+        lines.append(f"  … and {len(state.failures) - most} more: bpcp status --json")
+    return lines
+
+
+def lines(workspace: Workspace, state: State) -> list[str]:
+    """Give a run's state for people."""
+    done = f"{state.done:,} of {state.total:,} image sets done"
+    rest = [f"{n:,} {what}" for n, what in ((state.failed, "failed"), (state.left, "left")) if n]
+    out = [", ".join([done, *rest])]
+    running = f", {state.chunks_running} running" if state.chunks_running else ""
+    out.append(f"{state.chunks_done:,} of {state.chunks:,} chunks done{running}")
+    if state.failures:
+        out += ["failed:", *describe_failures(workspace, state)]
+    if not state.left and not state.merged:
+        out.append("not merged yet: bpcp merge -d DATASET -p PIPELINE")
+    if state.merged:
+        out.append(f"result: {workspace.analysis}")
+    return out
+
+
+def main(argv: Sequence[str]) -> int:
+    """Say how far a run is."""
+    parser = Parser("status")
+    parser.add_argument("-d", "--dataset", required=True)
+    parser.add_argument("-p", "--pipeline", required=True, type=Path)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args(argv)
+    workspace = locate(args.dataset, args.pipeline)
+    state = gather(workspace)
+    if args.json:
+        json.dump(to_json(workspace, state), sys.stdout, indent=1, ensure_ascii=False)
+        print()
+    else:
+        print("\n".join(lines(workspace, state)))
+    return state.exit_code
+
+
+if __name__ == "__main__":
+    run_main("status", main)

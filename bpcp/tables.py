@@ -1,0 +1,218 @@
+"""CellProfiler's tables as text: what a file is, what it holds, and whether it is whole.
+
+Source of the formats: cellprofiler 4.2.8.1, modules/exporttospreadsheet.py.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+# Feature text and pixel data in one cell; CellProfiler's own limit does not apply to what it reads.
+csv.field_size_limit(2**31 - 1)
+
+
+class Kind(str, Enum):
+    """What a table's rows are."""
+
+    IMAGE = "image"
+    OBJECT = "object"
+    RELATIONSHIP = "relationship"
+    EXPERIMENT = "experiment"
+
+
+class Spelling(str, Enum):
+    """How a process spelled a column; INTEGER gives way to FLOAT when columns are united."""
+
+    BLANK = "blank"
+    INTEGER = "integer"
+    FLOAT = "float"
+    TEXT = "text"
+
+
+_RELATIONSHIP_HEADER = ["Module", "Module Number", "Relationship"]
+_RELATIONSHIP_NUMBERS = ("First Image Number", "Second Image Number")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What kind of table a file is.
+
+    Attributes
+    ----------
+    kind : Kind
+    delimiter : str
+    heads : int
+        How many lines of header: two where measurements of several objects share the table.
+    header : tuple of str
+        The column names; with two lines of header each is "Object" + tab + "Feature".
+    """
+
+    kind: Kind
+    delimiter: str
+    heads: int
+    header: tuple[str, ...]
+
+    @property
+    def number_columns(self) -> tuple[int, ...]:
+        """The columns that hold ImageNumbers, 0-based."""
+        if self.kind is Kind.RELATIONSHIP:
+            return tuple(self.header.index(name) for name in _RELATIONSHIP_NUMBERS)
+        if self.kind is Kind.EXPERIMENT:
+            return ()
+        return tuple(
+            i
+            for i, name in enumerate(self.header)
+            if name.rpartition("\t")[2] == "ImageNumber" or "_ParentImageNumber_" in name
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one process wrote into a table.
+
+    Attributes
+    ----------
+    shape : Shape
+    rows : int
+    spellings : tuple of Spelling
+        One for each column.
+    rows_by_image : dict of int to int
+        ImageNumber to number of rows, in order of appearance; empty for an experiment table.
+    """
+
+    shape: Shape
+    rows: int
+    spellings: tuple[Spelling, ...]
+    rows_by_image: dict[int, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as JSON."""
+        found = asdict(self)
+        del found["rows_by_image"]
+        return found
+
+    @staticmethod
+    def from_json(found: dict[str, Any]) -> Summary:
+        """Read what `to_json` gave; without `rows_by_image`."""
+        s = found["shape"]
+        shape = Shape(Kind(s["kind"]), s["delimiter"], s["heads"], tuple(s["header"]))
+        return Summary(shape, found["rows"], tuple(Spelling(x) for x in found["spellings"]))
+
+
+class BrokenTableError(Exception):
+    """A table that was not written to its end."""
+
+
+def open_table(path: Path) -> TextIO:
+    """Open a table for reading, packed or not; bytes that aren't UTF-8 survive the way back."""
+    packed = path.with_name(f"{path.name}.gz")
+    if packed.is_file() and not path.is_file():
+        return cast(
+            TextIO, gzip.open(packed, "rt", encoding="utf-8", errors="surrogateescape", newline="")
+        )
+    return path.open(encoding="utf-8", errors="surrogateescape", newline="")
+
+
+def recognise(path: Path) -> Shape | None:
+    """Tell what kind of table a file is, from its first lines; None where it is none."""
+    if path.suffix.lower() not in (".csv", ".txt", ".tsv"):
+        return None
+    with open_table(path) as file:
+        for delimiter in (",", "\t", ";", "|", " "):
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter)
+            first = next(reader, [])
+            if len(first) < 2:
+                continue
+            if first == ["Key", "Value"]:
+                return Shape(Kind.EXPERIMENT, delimiter, 1, tuple(first))
+            if first[:3] == _RELATIONSHIP_HEADER:
+                return Shape(Kind.RELATIONSHIP, delimiter, 1, tuple(first))
+            if first[:2] == ["ImageNumber", "ObjectNumber"]:
+                return Shape(Kind.OBJECT, delimiter, 1, tuple(first))
+            if "ImageNumber" in first:
+                return Shape(Kind.IMAGE, delimiter, 1, tuple(first))
+            second = next(reader, [])
+            if second[:2] == ["ImageNumber", "ObjectNumber"] and len(first) == len(second):
+                names = tuple(f"{a}\t{b}" for a, b in zip(first, second, strict=True))
+                return Shape(Kind.OBJECT, delimiter, 2, names)
+    return None
+
+
+def rows(path: Path, shape: Shape) -> Iterator[list[str]]:
+    """Give a table's rows, without its header."""
+    with open_table(path) as file:
+        reader = csv.reader(file, delimiter=shape.delimiter)
+        for _ in range(shape.heads):
+            next(reader)
+        yield from reader
+
+
+def is_number_table(summary: Summary) -> bool:
+    """Tell whether no cell of a table can hold a quote, a delimiter or a line break."""
+    return Spelling.TEXT not in summary.spellings
+
+
+def summarise(path: Path, shape: Shape) -> Summary:
+    """Read a whole table and say what it holds.
+
+    Raises
+    ------
+    BrokenTableError
+        Where it does not end with a line, or a row is not as long as the header.
+    """
+    with path.open("rb") as raw:
+        raw.seek(-1, 2)
+        if raw.read(1) != b"\n":
+            raise BrokenTableError(f"{path.name} ends in the middle of a line")
+    body = list(rows(path, shape))
+    width = len(shape.header)
+    for i, row in enumerate(body):
+        if len(row) != width:
+            raise BrokenTableError(
+                f"{path.name}, row {i + 1}: {len(row)} cells, the header has {width}"
+            )
+    columns: Sequence[tuple[str, ...]] = list(zip(*body, strict=True)) if body else [()] * width
+    by_image: dict[int, int] = {}
+    if shape.kind is not Kind.EXPERIMENT and body:
+        for cell in columns[shape.number_columns[0]]:
+            by_image[int(cell)] = by_image.get(int(cell), 0) + 1
+    return Summary(shape, len(body), tuple(spelling(c) for c in columns), by_image)
+
+
+def spelling(cells: Sequence[str]) -> Spelling:
+    """Tell how a process spelled a column.
+
+    "nan" beside integers was a missing value, for a real NaN would have made them floats; alone it
+    is a float.
+    """
+    distinct = set(cells)
+    had_nan = "nan" in distinct
+    distinct -= {"", "nan"}
+    if not distinct:
+        return Spelling.FLOAT if had_nan else Spelling.BLANK
+    try:
+        for cell in distinct:
+            int(cell)
+    except ValueError:
+        pass
+    else:
+        return Spelling.INTEGER
+    try:
+        for cell in distinct:
+            float(cell)
+    except ValueError:
+        return Spelling.TEXT
+    return Spelling.FLOAT
+
+
+def unite(spellings: Sequence[Spelling]) -> Spelling:
+    """Tell how one process would have spelled a column that several wrote."""
+    order = (Spelling.BLANK, Spelling.INTEGER, Spelling.FLOAT, Spelling.TEXT)
+    return max(spellings, key=order.index, default=Spelling.BLANK)

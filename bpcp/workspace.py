@@ -1,0 +1,424 @@
+"""Where everything is: the user's folders, and every name inside status/ and log/.
+
+<base>/load_data_csv/<dataset>/load_data.csv
+<base>/metadata/<dataset>/{platelist,welllist}.txt   optional
+<base>/analysis/<dataset>/<TAG>/                     the result
+<base>/log/<dataset>/<TAG>/joblog                    GNU parallel's, of the last start
+<base>/log/<dataset>/<TAG>/events.log                what happened, a line for each event
+<base>/log/<dataset>/<TAG>/<chunk>.<attempt>.log     CellProfiler's, one for each attempt
+<base>/status/<dataset>/<TAG>/
+    run.json            what is run: list, CellProfiler, options
+    pipeline.cppipe     the pipeline as it was planned; chunks run this copy
+    plan.json           the chunks in order, and which image sets each holds
+    lock                who runs it now
+    images.csv          the whole list, where chunks must read it
+    merged.json         what the last merge read and wrote
+    superseded.json     files of chunks that are no longer part of the run
+    attempts/           where attempts work, unless -t names another place
+    chunks/<chunk>/chunk.json    what the chunk is given
+    chunks/<chunk>/images.csv    its image sets
+    chunks/<chunk>/running.json  the attempt under way
+    chunks/<chunk>/done.json     the verdict; written last
+    chunks/<chunk>/tables/<part>/   its tables, waiting for the merge
+    chunks/<chunk>/replaced/     what stood where the chunk put a file of other content
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bpcp.errors import BpcpError, Exit, Parser, run_main
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ChunkPaths:
+    """The files of one chunk."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        """The chunk's name."""
+        return self.folder.name
+
+    @property
+    def chunk(self) -> Path:
+        """What it is given."""
+        return self.folder / "chunk.json"
+
+    @property
+    def images(self) -> Path:
+        """Its image sets, a LoadData CSV."""
+        return self.folder / "images.csv"
+
+    @property
+    def running(self) -> Path:
+        """The attempt under way."""
+        return self.folder / "running.json"
+
+    @property
+    def done(self) -> Path:
+        """The verdict; there once the chunk is done."""
+        return self.folder / "done.json"
+
+    def tables(self, part: int) -> Path:
+        """Where the tables of a part wait."""
+        return self.folder / "tables" / str(part)
+
+    @property
+    def all_tables(self) -> Path:
+        """Where the tables of all parts wait."""
+        return self.folder / "tables"
+
+    @property
+    def replaced(self) -> Path:
+        """What stood where the chunk put a file of other content."""
+        return self.folder / "replaced"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one run: one dataset through one pipeline."""
+
+    base: Path
+    dataset: str
+    tag: str
+
+    @property
+    def image_list(self) -> Path:
+        """The user's LoadData CSV."""
+        return self.base / "load_data_csv" / self.dataset / "load_data.csv"
+
+    def selection(self, name: str) -> Path:
+        """Where the user may list the plates or wells to run: "platelist" or "welllist"."""
+        return self.base / "metadata" / self.dataset / f"{name}.txt"
+
+    @property
+    def analysis(self) -> Path:
+        """The result."""
+        return self.base / "analysis" / self.dataset / self.tag
+
+    @property
+    def status(self) -> Path:
+        """The state of the run."""
+        return self.base / "status" / self.dataset / self.tag
+
+    @property
+    def log(self) -> Path:
+        """The joblog and the logs of the attempts."""
+        return self.base / "log" / self.dataset / self.tag
+
+    @property
+    def joblog(self) -> Path:
+        """GNU parallel's account of the last start."""
+        return self.log / "joblog"
+
+    @property
+    def run(self) -> Path:
+        """What is run."""
+        return self.status / "run.json"
+
+    @property
+    def pipeline(self) -> Path:
+        """The pipeline as it was planned."""
+        return self.status / "pipeline.cppipe"
+
+    @property
+    def events(self) -> Path:
+        """What happened, a line for each event, over all starts."""
+        return self.log / "events.log"
+
+    @property
+    def plan(self) -> Path:
+        """The chunks in order."""
+        return self.status / "plan.json"
+
+    @property
+    def lock(self) -> Path:
+        """Who runs it now."""
+        return self.status / "lock"
+
+    @property
+    def whole_list(self) -> Path:
+        """The whole image list, where chunks must read it."""
+        return self.status / "images.csv"
+
+    @property
+    def merged(self) -> Path:
+        """What the last merge read and wrote."""
+        return self.status / "merged.json"
+
+    @property
+    def superseded(self) -> Path:
+        """Files of chunks that are no longer part of the run."""
+        return self.status / "superseded.json"
+
+    @property
+    def attempts(self) -> Path:
+        """Where attempts work, unless the user named another place."""
+        return self.status / "attempts"
+
+    @property
+    def chunks(self) -> Path:
+        """The chunks' folders."""
+        return self.status / "chunks"
+
+    def chunk(self, chunk_id: str) -> ChunkPaths:
+        """Give the files of a chunk."""
+        return ChunkPaths(self.chunks / chunk_id)
+
+    def attempt_log(self, chunk_id: str, attempt: int) -> Path:
+        """Give the log of an attempt, 1-based."""
+        return self.log / f"{chunk_id}.{attempt}.log"
+
+
+def locate(dataset: str, pipeline: Path) -> Workspace:
+    """Find the workspace of a dataset and a pipeline file.
+
+    Base is the parent of the nearest folder "pipelines" above the pipeline, or of the pipeline's
+    own folder where there is none; TAG is the pipeline's file name up to its first dot.
+
+    Raises
+    ------
+    BpcpError
+        64 where a name can't name a folder.
+    """
+    if not dataset or dataset in (".", "..") or "/" in dataset or not dataset.isprintable():
+        raise BpcpError(
+            Exit.USAGE,
+            f"not a name for a dataset: {dataset!r}",
+            "give the name of a folder in load_data_csv/, without slashes",
+        )
+    path = Path(os.path.abspath(pipeline))  # noqa: PTH100 -- a link to a pipeline counts where it lies
+    tag = path.name.split(".")[0]
+    if not tag:
+        raise BpcpError(Exit.USAGE, f"not a name for a pipeline: {pipeline}")
+    home = next((p for p in path.parents if p.name == "pipelines"), path.parent)
+    return Workspace(home.parent, dataset, tag)
+
+
+def of_status(folder: Path) -> Workspace:
+    """Give the workspace whose state lies in a folder.
+
+    Raises
+    ------
+    BpcpError
+        66 where the folder holds no run.
+    """
+    status = Path(os.path.abspath(folder))  # noqa: PTH100
+    if not (status / "run.json").is_file():
+        raise BpcpError(Exit.NO_INPUT, f"no run in {folder}", "bpcp plan -d DATASET -p PIPELINE")
+    return Workspace(status.parents[2], status.parent.name, status.name)
+
+
+LOCK_HELD = "BPCP_LOCK_HELD"
+
+
+@contextmanager
+def locked(workspace: Workspace, wait_s: float = 5) -> Iterator[None]:
+    """Be the one writer of a run; the lock dies with the process, and its children.
+
+    `BPCP_LOCK_HELD` names the lock where the caller's caller, an entry script, holds it already.
+
+    Raises
+    ------
+    BpcpError
+        75 where another process holds it; the message says which, and since when.
+    """
+    if os.environ.get(LOCK_HELD) == str(workspace.lock):
+        yield
+        return
+    try:
+        workspace.status.mkdir(parents=True, exist_ok=True)
+        handle = os.open(workspace.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise BpcpError(
+            Exit.CANNOT_CREATE, f"can't write {workspace.lock}: {error.strerror}"
+        ) from error
+    try:
+        end = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    holder = os.pread(handle, 200, 0).decode().strip()
+                    raise BpcpError(
+                        Exit.STOPPED,
+                        f"another process is at work on this run: {holder}",
+                        "wait for it, or end it; the lock goes with it",
+                    ) from None
+                time.sleep(0.2)
+        os.truncate(handle, 0)
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        os.pwrite(
+            handle, f"pid={os.getpid()} host={os.uname().nodename} since={since}\n".encode(), 0
+        )
+        yield
+    finally:
+        os.close(handle)
+
+
+def read_json(path: Path) -> Json | None:
+    """Read a state file; None where there is none, or none that is whole."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write_json(path: Path, content: Json) -> None:
+    """Write a state file, so that it is there whole or not at all, whatever dies meanwhile."""
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name in the same folder, flush it, and rename it.
+
+    Raises
+    ------
+    BpcpError
+        73 where the folder can't be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(
+                handle, "w", encoding="utf-8", errors="surrogateescape", newline=""
+            ) as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        raise BpcpError(
+            Exit.CANNOT_CREATE,
+            f"can't write {path}: {error.strerror}",
+            "make room, or mend its permissions",
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def to_ranges(numbers: Iterable[int]) -> str:
+    """Write numbers shortly, in their order: [1, 2, 3, 7] as "1-3,7"."""
+    out: list[list[int]] = []
+    for n in numbers:
+        if out and n == out[-1][1] + 1:
+            out[-1][1] = n
+        else:
+            out.append([n, n])
+    return ",".join(f"{a}-{b}" if a != b else str(a) for a, b in out)
+
+
+def from_ranges(text: str) -> list[int]:
+    """Read what `to_ranges` wrote."""
+    numbers: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A chunk's place in the plan.
+
+    Attributes
+    ----------
+    id : str
+        The chunk.
+    digest : str
+        Of everything that its result depends on; its verdict counts only with the same.
+    image_numbers : sequence of int
+        The ImageNumbers of its image sets in the whole list, 1-based, in its own order.
+    lines : sequence of int
+        Where they stand in the user's load_data.csv; line 1 is the header.
+    """
+
+    id: str
+    digest: str
+    image_numbers: Sequence[int]
+    lines: Sequence[int]
+
+
+def read_plan(workspace: Workspace) -> list[Planned]:
+    """Read the chunks in order.
+
+    Raises
+    ------
+    BpcpError
+        66 where nothing is planned.
+    """
+    found = read_json(workspace.plan)
+    if found is None:
+        raise BpcpError(
+            Exit.NO_INPUT,
+            f"nothing is planned for dataset {workspace.dataset} and pipeline {workspace.tag}",
+            "./run_analysis_pipeline.sh -d DATASET -p PIPELINE",
+        )
+    return [
+        Planned(c["id"], c["digest"], from_ranges(c["image_numbers"]), from_ranges(c["lines"]))
+        for c in found["chunks"]
+    ]
+
+
+def write_plan(workspace: Workspace, chunks: Sequence[Planned]) -> None:
+    """Write the chunks in order."""
+    rows = [
+        {
+            "id": c.id,
+            "digest": c.digest,
+            "image_numbers": to_ranges(c.image_numbers),
+            "lines": to_ranges(c.lines),
+        }
+        for c in chunks
+    ]
+    write_json(workspace.plan, {"chunks": rows})
+
+
+def verdict(workspace: Workspace, planned: Planned) -> Json | None:
+    """Give a chunk's verdict, or None where it has none for what it is given today."""
+    found = read_json(workspace.chunk(planned.id).done)
+    return found if found and found.get("digest") == planned.digest else None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Tell a script where status, log, lock, joblog and events are; NUL behind each."""
+    parser = Parser("run")
+    parser.add_argument("dataset")
+    parser.add_argument("pipeline", type=Path)
+    args = parser.parse_args(argv)
+    here = locate(args.dataset, args.pipeline)
+    for path in (here.status, here.log, here.lock, here.joblog, here.events):
+        sys.stdout.write(f"{path}\0")
+    return Exit.OK
+
+
+if __name__ == "__main__":
+    run_main("run", main)

@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# Summary: run a CellProfiler pipeline over a whole dataset, on every core of this machine
+#
+# Usage: ./run_analysis_pipeline.sh -d DATASET -p PIPELINE [OPTION ...]
+#
+# Reads <base>/load_data_csv/<dataset>/load_data.csv, where <base> holds the
+# folder pipelines/ that PIPELINE lies in, and leaves in
+# <base>/analysis/<dataset>/<pipeline>/ what one CellProfiler process would have
+# written over the whole list. Run it again at any time: what is done stays.
+#
+#   -d, --dataset NAME      the dataset
+#   -p, --pipeline FILE     the pipeline, a .cppipe file that reads by LoadData
+#   -t, --tmpdir DIR        where processes work (default: in <base>/status); a
+#                           RAM disk or a fast local disk
+#   -P, --max-procs JOBS    processes at once, as GNU parallel's -P: 8, 50%, +2,
+#                           -1, or 0 for no limit (default: one for each core)
+#   -k, --group_by_plate    one chunk for each plate; is --group-by Plate
+#   -c, --create_groups_from_data_file
+#                           take plates and wells from load_data.csv, and leave
+#                           metadata/<dataset>/{platelist,welllist}.txt out of
+#                           account; where these are there, they select what runs
+#   -w, --overwrite_batchfile
+#                           prepare anew: ask CellProfiler again about the pipeline
+#       --group-by KEY[,KEY]
+#                           one chunk for each value of these metadata, or, with
+#                           --chunk-size, as many whole groups as fit
+#       --chunk-size N      image sets in a chunk (default: about 24, the same
+#                           number of chunks for each core)
+#       --format NAME       also write the tables as parquet or sqlite
+#       --keep-chunks       leave the chunks' tables as they are; otherwise they are
+#                           compressed once they are merged
+#       --dry-run           say what would run and how it would be cut; write nothing
+#   -q, --quiet             say nothing but what is wrong
+#   -v, --verbose           say each step
+#   -h, --help              this
+#
+# Environment: PATHNAME_BASENAME, the root of image folders that are relative
+# (default: <base>); BPCP_CELLPROFILER, another CellProfiler command to use.
+#
+# Exit status: 0 all done; 1 some image sets failed, they are listed; 64 wrong
+# command line; 65 malformed input; 66 missing input; 69 a tool is missing; 73
+# cannot create output; 75 stopped early, the same command goes on.
+#
+# Example: ./run_analysis_pipeline.sh -d demo -p demo/pipelines/demo.cppipe
+set -euo pipefail
+
+here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+# shellcheck source=bin/lib/common.bash
+source "$here/bin/lib/common.bash"
+# shellcheck source=bin/lib/pool.bash
+source "$here/bin/lib/pool.bash"
+
+dataset='' pipeline='' jobs=100% keep='' dry_run='' quiet='' verbose=''
+plan=() formats=()
+
+# parse ARG... -- reads the command line into the variables above
+parse() {
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+      -d | --dataset) need_value "$1" $# && dataset=$2 && shift 2 ;;
+      -p | --pipeline) need_value "$1" $# && pipeline=$2 && shift 2 ;;
+      -t | --tmpdir) need_value "$1" $# && plan+=(-t "$2") && shift 2 ;;
+      -P | --max-procs) need_value "$1" $# && jobs=$2 && shift 2 ;;
+      -k | --group_by_plate) plan+=(-k) && shift ;;
+      -c | --create_groups_from_data_file) plan+=(-c) && shift ;;
+      -w | --overwrite_batchfile) plan+=(-w) && shift ;;
+      --group-by) need_value "$1" $# && plan+=("--group-by=$2") && shift 2 ;;
+      --chunk-size) need_value "$1" $# && plan+=("--chunk-size=$2") && shift 2 ;;
+      --format) need_value "$1" $# && formats+=(--format "$2") && shift 2 ;;
+      --keep-chunks) keep=1 && shift ;;
+      --dry-run) dry_run=1 && shift ;;
+      -q | --quiet) quiet=1 && shift ;;
+      -v | --verbose) verbose=1 && shift ;;
+      --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+      --) shift && break ;;
+      *) die 64 "unknown option: $1" "$0 --help" ;;
+    esac
+  done
+  [[ $# -eq 0 ]] || die 64 "not an option: $1" "$0 --help"
+  [[ -n $dataset ]] || die 64 "no dataset: -d NAME" "$0 --help"
+  [[ -n $pipeline ]] || die 64 "no pipeline: -p FILE" "$0 --help"
+}
+
+# told TEXT -- says a step, where the user wants to hear of each
+told() {
+  if [[ -n $verbose ]]; then
+    say "$1"
+  fi
+}
+
+# close_run STARTED BEFORE ARG... -- says how it ended and exits with what that means
+close_run() {
+  local wall go_on code=0
+  wall=$(($(date +%s) - $1))
+  go_on=$(printf '%q ' ${PATHNAME_BASENAME:+env "PATHNAME_BASENAME=$PATHNAME_BASENAME"} "$0" "${@:3}")
+  python_step bpcp.closing "$STATUS_DIR" --wall-s "$wall" --before-s "$2" --ran "$LEFT" \
+    --go-on="${go_on% }" ${quiet:+--quiet} || code=$?
+  event event=closed exit="$code" wall_s="$wall"
+  exit "$code"
+}
+
+main() {
+  if wants_help "$@"; then
+    print_help "${BASH_SOURCE[0]}"
+    return
+  fi
+  parse "$@"
+  local slots started before
+  started=$(date +%s)
+  slots=$(slots_of "$jobs")
+  plan+=(-d "$dataset" -p "$pipeline" --slots "$slots" ${quiet:+-q})
+  need_tools
+  if [[ -n $dry_run ]]; then
+    run_python bpcp.plan "${plan[@]}" --dry-run
+  fi
+  open_run "$dataset" "$pipeline"
+  take_lock
+  catch_signals
+
+  told "plan: $STATUS_DIR"
+  step bpcp.plan "${plan[@]}" || exit $?
+  before=$(python_step bpcp.closing "$STATUS_DIR" --before)
+  told "run: CellProfiler's logs are in $LOG_DIR"
+  run_pool "$slots" "$quiet"
+  if [[ -n $STOPPED ]]; then
+    close_run "$started" "$before" "$@"
+  fi
+  told "merge"
+  step bpcp.merge -d "$dataset" -p "$pipeline" ${quiet:+-q} "${formats[@]}" || exit $?
+  if [[ -z $keep ]]; then
+    pack_chunks "$slots"
+  fi
+  close_run "$started" "$before" "$@"
+}
+
+main "$@"
