@@ -7,11 +7,11 @@ SHELL := bash
 VENV := $(or $(BPCP_VENV),$(CURDIR)/.venv)
 BIN := $(VENV)/bpcp/bin
 DEMO := $(or $(DEMO_DIR),$(CURDIR)/demo)
-SCRIPTS := run_analysis_pipeline.sh .ci/run bin/bpcp* bin/lib/*.bash ami_setup/*.sh ami_setup/*.bash tests/*.bash tests/*.sh
+SCRIPTS := run_analysis_pipeline.sh .ci/run bin/bpcp* bin/lib/*.bash ami_setup/*.sh ami_setup/*.bash tests/*.sh docs/*.sh
 
 export BPCP_VENV := $(VENV)
 
-.PHONY: help setup setup-dev demo test check format unit bats e2e proof bench clean
+.PHONY: help setup setup-dev demo test check format docs unit bats e2e proof bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -35,12 +35,16 @@ check: ## lint, formats and types, in seconds
 	@"$(BIN)/mypy" --no-error-summary
 	@shellcheck -x $(wildcard $(SCRIPTS))
 	@shfmt -i 2 -ci -d $(wildcard $(SCRIPTS))
+	@docs/generate.sh - | diff - docs/commands.md || { echo 'docs/commands.md is not what the commands say: make docs' >&2; exit 1; }
 	@echo 'check: clean'
 
 format: ## put code into its form
 	@"$(BIN)/ruff" check --quiet --fix .
 	@"$(BIN)/ruff" format --quiet .
 	@shfmt -i 2 -ci -w $(wildcard $(SCRIPTS))
+
+docs: ## write docs/commands.md from the commands' own help
+	@docs/generate.sh
 
 unit: ## tests of the Python modules
 	@"$(BIN)/python" -m pytest -q tests/unit

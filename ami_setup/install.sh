@@ -8,7 +8,8 @@
 # root or sudo), then two Python environments from the exact pins in ami_setup/locks/: bpcp's own,
 # and CellProfiler's. About 3 minutes on a bare machine, 2 seconds when all is there.
 #
-#   --dev              also what bpcp's tests and checks need
+#   --dev              also what bpcp's tests and checks need; on Ubuntu 22.04 the bats-*
+#                      packages do not exist
 #   --no-cellprofiler  leave out CellProfiler and Java: you have one, and name it in BPCP_CELLPROFILER
 #   --python PYTHON    the Python for CellProfiler's environment, 3.9 to 3.12 (or: BPCP_PYTHON);
 #                      default: the first that runs of python3.9, python3.10, python3.11, python3,

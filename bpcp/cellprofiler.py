@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -201,7 +202,7 @@ def measurements(
     except ValueError:
         raise BpcpError(
             Exit.MALFORMED_INPUT,
-            f"CellProfiler can't load {pipeline}: {_tail(done)}",
+            f"CellProfiler can't load {pipeline}: {_cause(done)}",
             f"open it in CellProfiler, or see: bpcp cellprofiler -c -p {shlex.quote(str(pipeline))}"
             " --measurements",
         ) from None
@@ -229,6 +230,12 @@ def _ask(argv: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[s
         ) from None
     except OSError as error:
         raise BpcpError(Exit.UNAVAILABLE, f"{argv[0]}: {error.strerror}", "bpcp doctor") from None
+
+
+def _cause(done: subprocess.CompletedProcess[str]) -> str:
+    """Give the first error of a traceback: what follows is only about having met it."""
+    errors = re.findall(r"^\w*(?:Error|Exception): .*$", done.stderr, flags=re.MULTILINE)
+    return errors[0].strip() if errors else _tail(done)
 
 
 def _tail(done: subprocess.CompletedProcess[str]) -> str:

@@ -69,7 +69,7 @@ def _refines(own: Sequence[Row], asked: Sequence[Row]) -> bool:
     return all(seen.setdefault(a, b) == b for a, b in zip(own, asked, strict=True))
 
 
-def pack(sizes: Sequence[int], limit: int) -> list[list[int]]:
+def pack(sizes: Sequence[int], limit: int, count: int = 0) -> list[list[int]]:
     """Pack groups into chunks, in order.
 
     Parameters
@@ -78,12 +78,19 @@ def pack(sizes: Sequence[int], limit: int) -> list[list[int]]:
         Image sets in each group.
     limit : int
         Image sets in a chunk; a larger group makes a chunk of its own.
+    count : int
+        Into how many chunks at least, where nothing is grouped.
 
     Returns
     -------
     list of list of int
-        Indexes of groups, one list for each chunk.
+        Indexes of groups, one list for each chunk. Where each group is one image set, chunks are
+        as even as can be; otherwise each takes what fits.
     """
+    n = len(sizes)
+    if all(size == 1 for size in sizes):
+        many = min(n, max(count, -(-n // max(limit, 1))))
+        return [list(range(i * n // many, (i + 1) * n // many)) for i in range(many)]
     chunks: list[list[int]] = []
     filled = 0
     for i, size in enumerate(sizes):
@@ -95,16 +102,27 @@ def pack(sizes: Sequence[int], limit: int) -> list[list[int]]:
     return chunks
 
 
-def even_size(image_sets: int, slots: int) -> int:
-    """Choose a chunk size near the usual one that gives each slot the same number of chunks."""
+def even_count(image_sets: int, slots: int) -> int:
+    """Choose how many chunks to make: near the usual size, and the same number for each slot."""
     waves = max(1, round(image_sets / slots / CHUNK_SIZE))
-    return max(1, -(-image_sets // (slots * waves)))
+    return min(image_sets, slots * waves)
 
 
 def boundaries(
-    cut: Cut, kept: Sequence[Sequence[Row]], limit: int, one_each: bool
+    cut: Cut, kept: Sequence[Sequence[Row]], size: int | None, slots: int, one_each: bool
 ) -> list[list[int]]:
     """Cut the rows into chunks: those that still exist as they were, and the rest packed anew.
+
+    Parameters
+    ----------
+    kept : sequence of sequence of tuple of str
+        The rows of chunks that were made before.
+    size : int or None
+        Image sets in a chunk; None leaves it to `even_count`.
+    slots : int
+        How many chunks will run at once.
+    one_each : bool
+        Whether each group makes a chunk of its own.
 
     Returns
     -------
@@ -133,7 +151,9 @@ def boundaries(
         chunks.append(sorted(chunk))
     left = [group for group, rows in members.items() if rows[0] not in taken]
     sizes = [len(members[group]) for group in left]
-    for packed in pack(sizes, 0 if one_each else limit):
+    count = even_count(sum(sizes), slots) if sizes and size is None else 0
+    limit = 1 if one_each else size or -(-sum(sizes) // max(count, 1))
+    for packed in pack(sizes, limit, count):
         chunks.append(sorted(p for i in packed for p in members[left[i]]))
     return sorted(chunks)
 

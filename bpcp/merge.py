@@ -11,6 +11,7 @@ import re
 import resource
 import sys
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -333,7 +334,9 @@ def _write(
             "make room, or mend its permissions; then: bpcp merge -d DATASET -p PIPELINE",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # where its folder can't be written, that is what must be said
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _check_count(table: Table, found: Sequence[Source]) -> None:

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from bpcp.cut import (
     boundaries,
     chunks_of,
     contiguous,
-    even_size,
     order,
     units_of,
     witness_is_apart,
@@ -162,23 +162,32 @@ def rebase(images: ImageList, pipe: pipeline.Pipeline, root: Path) -> ImageList:
 def _ask_cellprofiler(pipe: pipeline.Pipeline, cut: Cut, old: Json, again: bool) -> Json:
     """Find out which CellProfiler runs, and which objects the pipeline measures."""
     argv = cellprofiler.command()
-    found = cellprofiler.version(argv)
-    key = imagelist.digest(
-        [pipe.sha256, found, row_text(cut.images.header), ",".join(t.name for t in cut.types)]
-    )
     known = old.get("cellprofiler", {})
-    if not again and known.get("asked") == key:
-        return {**known, "command": argv}
+    question = [pipe.sha256, row_text(cut.images.header), ",".join(t.name for t in cut.types)]
+    with ThreadPoolExecutor() as pool:
+        # each answer costs a start of CellProfiler, so the likely second question goes out at once
+        version = pool.submit(cellprofiler.version, argv)
+        asking = again or known.get("question") != imagelist.digest(question)
+        objects = pool.submit(_measured_objects, argv, pipe, cut) if asking else None
+        found = version.result()
+        if objects is None and found != known["version"]:
+            objects = pool.submit(_measured_objects, argv, pipe, cut)
+        return {
+            "command": argv,
+            "version": found,
+            "question": imagelist.digest(question),
+            "objects": objects.result() if objects else known["objects"],
+        }
+
+
+def _measured_objects(argv: Sequence[str], pipe: pipeline.Pipeline, cut: Cut) -> list[str]:
+    header, rows = cut.images.header, cut.images.rows
     with tempfile.TemporaryDirectory(prefix="bpcp-plan-") as name:
         scratch = Path(name)
-        sample = [cut.images.rows[0]]
-        witness = imagelist.witness_row(cut.images.header, cut.types, cut.images.rows, sample)
-        imagelist.write(
-            scratch / "images.csv", cut.images.header, [*sample, *([witness] if witness else [])]
-        )
+        witness = imagelist.witness_row(header, cut.types, rows, rows[:1])
+        imagelist.write(scratch / "images.csv", header, [rows[0], *filter(None, [witness])])
         made = cellprofiler.measurements(argv, pipe.path, scratch / "images.csv", scratch)
-    objects = list(dict.fromkeys(name for name, _ in made))
-    return {"command": argv, "version": found, "asked": key, "objects": objects}
+    return list(dict.fromkeys(name for name, _ in made))
 
 
 def expected_tables(pipe: pipeline.Pipeline, objects: Sequence[str]) -> list[Json]:
@@ -288,16 +297,16 @@ def _cut(
         # asked to cut otherwise: only what is done already stays as it is
         previous = [p for p in previous if verdict(workspace, p)]
     kept = [rows for p in previous if (rows := _rows_of(workspace, p))]
-    limit = settings.chunk_size or even_size(count, settings.slots)
+    size = settings.chunk_size
     why = []
     if users := pipe.count_users(count):
-        limit = count
+        size = count
         kept = [rows for rows in kept if len(rows) == count]
         why.append(f"one process: {_list(users)} names files by the number of all image sets")
     elif (users := pipe.aggregators()) and not pipe.group_keys:
         why.append(f"one process: {_list(users)} needs all image sets; the pipeline has no groups")
     one_each = bool(settings.group_by) and settings.chunk_size is None and not why
-    return boundaries(cut, kept, limit, one_each), why
+    return boundaries(cut, kept, size, settings.slots, one_each), why
 
 
 def _has_relative(images: ImageList) -> bool:

@@ -68,7 +68,9 @@ class Shape:
         return tuple(
             i
             for i, name in enumerate(self.header)
-            if name.rpartition("\t")[2] == "ImageNumber" or "_ParentImageNumber_" in name
+            if name.rpartition("\t")[2] == "ImageNumber"
+            # with the search radius behind it, or, tracked by LAP, without
+            or name.rpartition("\t")[2].startswith("TrackObjects_ParentImageNumber")
         )
 
 

@@ -275,7 +275,7 @@ def locked(workspace: Workspace, wait_s: float = 5) -> Iterator[None]:
 def read_json(path: Path) -> Json | None:
     """Read a state file; None where there is none, or none that is whole."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -416,7 +416,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     here = locate(args.dataset, args.pipeline)
     for path in (here.status, here.log, here.lock, here.joblog, here.events):
-        sys.stdout.write(f"{path}\0")
+        sys.stdout.buffer.write(os.fsencode(path) + b"\0")
     return Exit.OK
 
 

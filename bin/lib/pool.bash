@@ -130,14 +130,14 @@ run_pool() {
     <<<"$ids" >>"$EVENTS" 2>&1 &
   local pool=$!
   if [[ -z $quiet ]]; then
-    (PYTHONPATH=$BPCP_ROOT exec setpriv --pdeathsig TERM -- "$BPCP_VENV/bpcp/bin/python" -s -m bpcp.progress "$STATUS_DIR") 9>&- &
+    (BPCP_PREFIX=(setpriv --pdeathsig TERM --) && run_python bpcp.progress "$STATUS_DIR") 9>&- &
     progress=$!
   fi
   local code=0
   await "$pool" || code=$?
   if [[ -n $progress ]]; then
     kill -TERM "$progress" 2>/dev/null || [[ $? -eq 1 ]]
-    await "$progress" || code=$code
+    await "$progress" || : # it only shows what the state says
   fi
   event event=end parallel_status="$code" stopped="${STOPPED:-no}"
 }

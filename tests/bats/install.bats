@@ -105,7 +105,7 @@ broken() {
   assert_line --index 0 --regexp '^apt-get .* update$'
   assert_line --index 1 --regexp '^apt-get .* install --no-install-recommends valgrind gcc openjdk-17-jdk-headless$'
   assert_output --partial "--no-deps --no-build-isolation -r $root/ami_setup/locks/cellprofiler-py311.txt"
-  assert_output --regexp 'pip .* numpy==1\.23\.5 pip==24[0-9.]+ setuptools==[0-9.]+ wheel==[0-9.]+'
+  assert_output --regexp 'pip .* numpy==1\.23\.5 packaging==[0-9.]+ pip==24[0-9.]+ setuptools==[0-9.]+ wheel==[0-9.]+'
 
   unset MISSING
   fake javac 'echo javac 17'
@@ -397,7 +397,7 @@ broken() {
   assert_line --index 2 wheel==0.1
   PIP_FREEZES='torch==2.0+cpu' run -65 "$relock" py39
   assert_output --partial 'torch==2.0+cpu'
-  PIP_FREEZES='torch @ file:///opt/wheels/torch.whl' run -65 "$relock" py39
+  PIP_FREEZES='torch @ file:///srv/torch.whl' run -65 "$relock" py39
   run cat "$lock"
   assert_line --index 1 numpy==1.23.5
   run find "$TMPDIR" -mindepth 1

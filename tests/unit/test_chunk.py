@@ -1,0 +1,385 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import EXPORT, IDENTIFY, ROOT, SAVE, Screen, load_data, refused
+
+from bpcp import chunk, todo
+from bpcp.chunk import Attempt, diagnose
+from bpcp.errors import Exit
+from bpcp.verdict import Verdict
+from bpcp.workspace import read_json, write_json
+
+LOG = "Fri Nov 20 09:37:44 2026: Image # {}, module {} # {}: CPU_time = 0.01 secs, Wall_time = 0.00"
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process still runs; a zombie does not."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(met: Callable[[], object], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def only_attempts(screen: Screen) -> list[Path]:
+    folder = screen.workspace.attempts
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def run_chunk(screen: Screen, chunk_id: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bpcp.chunk", str(screen.workspace.status), chunk_id],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_a_good_chunk(screen: Screen) -> None:
+    screen.fill(5)
+    screen.plan("-q", "--chunk-size", "5")
+    (verdict,) = screen.run()
+    assert verdict["failed"] == []
+    (part,) = verdict["parts"]
+    assert (part["first"], part["last"]) == (1, 5)
+    assert set(part["tables"]) == {"Image.csv", "Nuclei.csv", "Experiment.csv"}
+    # files of 8 to 12 bytes have 1 to 5 nuclei
+    assert part["objects"] == {"Nuclei": 15}
+    assert len(part["files"]) == 5
+    assert (
+        screen.workspace.analysis / "overlays/f1_overlay.png"
+    ).read_bytes() == b"overlay of xxxxxxxx"
+    assert verdict["cost"]["attempts"] == 1
+    assert verdict["cost"]["cpu_s"] > 0
+    assert only_attempts(screen) == []
+    assert not screen.workspace.chunk(screen.chunks()[0]).running.exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        ("nothing", "CellProfiler wrote nothing"),
+        ("failure-word", "CellProfiler said Failure"),
+        ("half", "Image.csv ends in the middle of a line"),
+        ("blank-row", "is blank in Image.csv"),
+        ("module-error", "01LoadData failed"),
+        ("missing-row", "Image.csv lacks 1 image sets"),
+        ("double-row", "Image.csv has 1 rows twice"),
+        ("count", "its table has"),
+        ("exception", "IdentifyPrimaryObjects: ValueError: could not convert"),
+        ("crash", "CellProfiler was ended by SIGSEGV"),
+    ],
+)
+@pytest.mark.parametrize("at", ["f1.tif", "f4.tif", "f7.tif", "f2.tif/f6.tif"])
+def test_exactly_the_bad_image_sets_are_left(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, mode: str, reason: str, at: str
+) -> None:
+    screen.fill(7)
+    screen.plan("-q", "--chunk-size", "7")
+    monkeypatch.setenv("FAKE_MODE", mode)
+    monkeypatch.setenv("FAKE_AT", at)
+    (verdict,) = screen.run()
+    assert screen.failed() == at.split("/")
+    for failed in verdict["failed"]:
+        assert reason in failed["reason"]
+        assert Path(failed["log"]).is_file()
+    covered = [n for p in verdict["parts"] for n in range(p["first"], p["last"] + 1)]
+    bad = [int(name[1:-4]) for name in at.split("/")]
+    assert sorted(covered + bad) == list(range(1, 8))
+    assert only_attempts(screen) == []
+    # nothing of a bad image set is published
+    overlays = {p.name for p in (screen.workspace.analysis / "overlays").iterdir()}
+    assert overlays == {f"f{n}_overlay.png" for n in covered}
+    screen.merge()
+    assert [int(r["ImageNumber"]) for r in screen.table("Image.csv")] == sorted(covered)
+
+
+@pytest.mark.parametrize("mode", ["nothing", "exception", "crash", "half"])
+def test_where_all_fail_all_are_named(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    screen.fill(3)
+    screen.plan("-q", "--chunk-size", "3")
+    monkeypatch.setenv("FAKE_MODE", mode)
+    (verdict,) = screen.run()
+    assert verdict["parts"] == []
+    assert screen.failed() == ["f1.tif", "f2.tif", "f3.tif"]
+
+
+def test_a_missing_and_an_empty_file_are_named_before_anything_runs(screen: Screen) -> None:
+    screen.fill(5)
+    (screen.images / "f2.tif").unlink()
+    (screen.images / "f4.tif").write_bytes(b"")
+    screen.plan("-q", "--chunk-size", "5")
+    (verdict,) = screen.run()
+    assert [(f["reason"], f["image"], f["file"]) for f in verdict["failed"]] == [
+        ("missing file", "DNA", str(screen.images / "f2.tif")),
+        ("empty file", "DNA", str(screen.images / "f4.tif")),
+    ]
+    assert screen.ran() == [["f1.tif"], ["f3.tif"], ["f5.tif"]]
+
+
+def test_a_folder_without_permission_or_in_a_file_is_named(screen: Screen) -> None:
+    screen.add("a.tif", 8)
+    screen.rows[-1][1] = str(screen.images / "a.tif")
+    screen.write()
+    screen.plan("-q")
+    (verdict,) = screen.run()
+    assert verdict["failed"][0]["reason"] == "unreadable file (Not a directory)"
+
+
+def test_a_group_fails_together(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen.fill(6)
+    screen.write(load_data(keys="Well"), IDENTIFY, SAVE, EXPORT)
+    screen.plan("-q", "--chunk-size", "6")
+    monkeypatch.setenv("FAKE_MODE", "module-error")
+    monkeypatch.setenv("FAKE_AT", "f4.tif")
+    (verdict,) = screen.run()
+    assert [(f["image_set"], f["reason"]) for f in verdict["failed"]] == [
+        (3, "in one group with image set 4 of its chunk"),
+        (4, "image set 4: 01LoadData failed"),
+    ]
+    assert [(p["first"], p["last"]) for p in verdict["parts"]] == [(1, 2), (5, 6)]
+
+
+def test_a_group_with_a_missing_file_fails_together(screen: Screen) -> None:
+    screen.fill(4)
+    screen.write(load_data(keys="Well"), IDENTIFY, SAVE, EXPORT)
+    (screen.images / "f1.tif").unlink()
+    screen.plan("-q", "--chunk-size", "4")
+    (verdict,) = screen.run()
+    assert [f["reason"] for f in verdict["failed"]] == [
+        "missing file",
+        "in one group with image set 1 of its chunk",
+    ]
+
+
+def test_only_what_failed_is_tried_again(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen.fill(5)
+    screen.plan("-q", "--chunk-size", "5")
+    monkeypatch.setenv("FAKE_MODE", "exception")
+    monkeypatch.setenv("FAKE_AT", "f2.tif/f3.tif")
+    screen.run()
+    assert screen.failed() == ["f2.tif", "f3.tif"]
+    screen.ran()
+    monkeypatch.setenv("FAKE_AT", "f3.tif")
+    screen.run()
+    assert screen.failed() == ["f3.tif"]
+    assert screen.ran() == [["f2.tif", "f3.tif"], ["f2.tif"], ["f3.tif"]]
+    monkeypatch.delenv("FAKE_MODE")
+    (verdict,) = screen.run()
+    assert screen.ran() == [["f3.tif"]]
+    assert verdict["failed"] == []
+    assert len({p["part"] for p in verdict["parts"]}) == len(verdict["parts"])
+    assert screen.run() == []
+    screen.merge()
+    assert [r["Count_Nuclei"] for r in screen.table("Image.csv")] == [
+        "1.0", "2.0", "3.0", "4.0", "5.0",
+    ]  # fmt: skip
+
+
+def test_a_crash_once_is_tried_again(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    screen.fill(3)
+    screen.plan("-q", "--chunk-size", "3")
+    monkeypatch.setenv("FAKE_MODE", "crash")
+    monkeypatch.setenv("FAKE_SIGNAL", "KILL")
+    monkeypatch.setenv("FAKE_ONCE", str(tmp_path / "once"))
+    (verdict,) = screen.run()
+    assert verdict["failed"] == []
+    assert verdict["cost"]["attempts"] == 2
+    everything = ["f1.tif", "f2.tif", "f3.tif"]
+    assert screen.ran() == [everything, everything]
+
+
+def test_another_digest_redoes_the_chunk(screen: Screen) -> None:
+    screen.fill(2)
+    screen.plan("-q", "--chunk-size", "2")
+    screen.run()
+    paths = screen.workspace.chunk(screen.chunks()[0])
+    stale = paths.tables(7)
+    stale.mkdir()
+    known = read_json(paths.done)
+    assert known is not None
+    write_json(paths.done, {**known, "digest": "of yesterday"})
+    (verdict,) = screen.run()
+    assert verdict["digest"] == known["digest"]
+    assert screen.ran() == [["f1.tif", "f2.tif"]] * 2
+    assert not stale.exists()
+
+
+def test_what_is_done_does_not_run_again(screen: Screen) -> None:
+    screen.fill(2)
+    screen.plan("-q", "--chunk-size", "2")
+    screen.run()
+    screen.ran()
+    chunk.run_chunk(chunk.load(screen.workspace, screen.chunks()[0]))
+    assert screen.ran() == []
+
+
+def test_work_is_done_where_the_user_says(screen: Screen, tmp_path: Path) -> None:
+    scratch = tmp_path / "my scratch; ü"
+    scratch.mkdir()
+    screen.fill(2)
+    screen.plan("-q", "-t", str(scratch))
+    before = screen.table
+    screen.run()
+    screen.merge()
+    assert list(scratch.iterdir()) == []
+    assert not screen.workspace.attempts.exists()
+    assert before("Image.csv")[0]["PathName_Overlay"] == str(screen.workspace.analysis / "overlays")
+
+
+def test_a_result_that_cannot_be_written_is_73(screen: Screen) -> None:
+    screen.fill(1)
+    screen.plan("-q")
+    screen.workspace.analysis.parent.mkdir(parents=True)
+    screen.workspace.analysis.touch()
+    refused(Exit.CANNOT_CREATE, "can't write", screen.run)
+    assert screen.verdicts() == []
+    assert only_attempts(screen) == []
+
+
+def test_an_unknown_chunk_is_66(screen: Screen) -> None:
+    screen.fill(1)
+    screen.plan("-q")
+    refused(Exit.NO_INPUT, "no chunk nope", chunk.load, screen.workspace, "nope")
+
+
+def test_an_orphan_is_ended(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    screen.fill(1)
+    screen.plan("-q")
+    monkeypatch.setenv("FAKE_MODE", "orphan")
+    monkeypatch.setenv("FAKE_ORPHAN", str(tmp_path / "orphan"))
+    (verdict,) = screen.run()
+    assert verdict["failed"] == []
+    orphan = int((tmp_path / "orphan").read_text())
+    wait_for(lambda: not alive(orphan))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_leaves_no_folder_and_no_process(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    screen.fill(2)
+    screen.plan("-q", "--chunk-size", "2")
+    monkeypatch.setenv("FAKE_MODE", "slow")
+    monkeypatch.setenv("FAKE_SLEEP", "60")
+    (name,) = screen.chunks()
+    process = run_chunk(screen, name)
+    wait_for(screen.journal.exists)
+    running = read_json(screen.workspace.chunk(name).running)
+    assert running is not None
+    assert running["pid"] == process.pid
+    assert Path(running["folder"]).is_dir()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.send_signal(number)
+    assert process.wait(10) == 128 + number
+    assert not any(alive(int(child)) for child in children)
+    assert len(children) == 1
+    assert only_attempts(screen) == []
+    assert not screen.workspace.chunk(name).running.exists()
+    assert screen.verdicts() == []
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_when_it_is_killed_cellprofiler_ends_and_the_next_start_clears_away(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.fill(2)
+    screen.plan("-q", "--chunk-size", "2")
+    monkeypatch.setenv("FAKE_MODE", "slow")
+    monkeypatch.setenv("FAKE_SLEEP", "60")
+    process = run_chunk(screen, screen.chunks()[0])
+    wait_for(screen.journal.exists)
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    wait_for(lambda: not alive(int(child)))
+    assert len(only_attempts(screen)) == 1
+    monkeypatch.delenv("FAKE_MODE")
+    todo.clear_leftovers(screen.workspace)
+    assert only_attempts(screen) == []
+    assert screen.run()[0]["failed"] == []
+
+
+def test_main_says_what_failed(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen.fill(2)
+    screen.plan("-q", "--chunk-size", "2")
+    monkeypatch.setenv("FAKE_MODE", "module-error")
+    monkeypatch.setenv("FAKE_AT", "f2.tif")
+    (name,) = screen.chunks()
+    process = run_chunk(screen, name)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == Exit.SOME_FAILED
+    assert said == f"chunk={name} image_set=2 failed='image set 2: 01LoadData failed'\n"
+
+
+def attempt(
+    folder: Path, log: str, number: int = 0, faults: tuple[str, ...] = ("a fault",)
+) -> Attempt:
+    path = folder / "log"
+    path.write_text(log)
+    return Attempt(1, 5, 1, folder, path, Verdict(faults=list(faults)), number, {})
+
+
+def finished(*image_sets: int) -> str:
+    return "".join(f"{LOG.format(n, f'Module{m}', m)}\n" for n in image_sets for m in (1, 2, 3))
+
+
+def test_diagnose_an_exception(tmp_path: Path) -> None:
+    # the real one writes the line of the module that failed behind its traceback
+    log = (
+        f"{finished(1)}pipeline_exception\n"
+        "Error detected during run of module Module1\n"
+        "Traceback (most recent call last):\n"
+        '  File "formatreader.py", line 619, in __init__\n'
+        "    raise IOError(\n"
+        'FileNotFoundError: [Errno 2] The file, "/x: y/gone.tiff", does not exist.\n'
+        f"{LOG.format(2, 'Module1', 1)}\n"
+    )
+    culprit, reason, started = diagnose(attempt(tmp_path, log), 3)
+    assert (culprit, started) == (2, True)
+    assert reason["module"] == "Module1"
+    assert reason["reason"] == (
+        'Module1: FileNotFoundError: [Errno 2] The file, "/x: y/gone.tiff", does not exist.'
+    )
+
+
+@pytest.mark.parametrize(
+    ("log", "culprit", "started"),
+    [
+        (finished(1) + LOG.format(2, "Module1", 1) + "\n", 2, True),
+        (finished(1, 2), 3, True),
+        ("", 0, False),
+    ],
+)
+def test_diagnose_a_crash(tmp_path: Path, log: str, culprit: int, started: bool) -> None:
+    found = diagnose(attempt(tmp_path, log, signal.SIGKILL), 3)
+    assert found == (culprit, {"reason": "CellProfiler was ended by SIGKILL"}, started)
+
+
+def test_diagnose_by_what_the_check_said(tmp_path: Path) -> None:
+    found = diagnose(attempt(tmp_path, finished(1, 2, 3, 4, 5), faults=("image set 4: bad",)), 3)
+    assert found == (4, {"reason": "image set 4: bad"}, True)
+
+
+def test_diagnose_without_a_hint(tmp_path: Path) -> None:
+    found = diagnose(attempt(tmp_path, finished(1, 2, 3, 4, 5) + "OSError: disk full\n"), 3)
+    assert found == (0, {"reason": "a fault (OSError: disk full)"}, True)

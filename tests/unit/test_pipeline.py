@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import EXPORT, HOSTILE, IDENTIFY, ROOT, SAVE, load_data, pipeline_text, refused
+
+from bpcp import pipeline
+from bpcp.errors import Exit
+from bpcp.pipeline import Pipeline, Table
+
+
+def written(folder: Path, *modules: str) -> Path:
+    path = folder / "p.cppipe"
+    path.write_text(pipeline_text(*modules), encoding="utf-8")
+    return path
+
+
+def read(folder: Path, *modules: str) -> Pipeline:
+    return pipeline.read(written(folder, *modules))
+
+
+def module(name: str, *settings: str, flags: str = "enabled:True") -> str:
+    lines = "".join(f"    {setting}\n" for setting in settings)
+    return f"\n{name}:[module_num:9|svn_version:'Unknown'|{flags}|wants_pause:False]\n{lines}"
+
+
+def test_the_demos_pipeline() -> None:
+    found = pipeline.read(ROOT / "bpcp" / "demo.cppipe")
+    assert [m.number for m in found.modules] == list(range(1, 15))
+    assert found.modules[-1].name == "ExportToSpreadsheet"
+    assert found.group_keys == ()
+    assert found.image_base == "None|"
+    assert found.aggregators() == found.place_users() == found.count_users(10**6) == []
+    assert list(found.tables()) == [Table("*.csv", ())]
+    assert re.fullmatch("[0-9a-f]{64}", found.sha256)
+
+
+def test_settings_keep_colons_and_order(tmp_path: Path) -> None:
+    found = read(tmp_path, load_data(), module("Crop", "A:1:2", "B:", "A:x"))
+    assert found.modules[1].settings == (("A", "1:2"), ("B", ""), ("A", "x"))
+    assert found.modules[1].get("A") == "1:2"
+    assert found.modules[1].all("A") == ["1:2", "x"]
+    assert found.modules[1].get("C", "none") == "none"
+
+
+def test_group_keys(tmp_path: Path) -> None:
+    assert read(tmp_path, load_data(keys="Plate, Well")).group_keys == ("Plate", "Well")
+    text = load_data(keys="Plate").replace("by metadata?:Yes", "by metadata?:No")
+    assert read(tmp_path, text).group_keys == ()
+
+
+def test_disabled_modules_do_not_count_but_keep_their_numbers(tmp_path: Path) -> None:
+    off = "enabled:False"
+    found = read(
+        tmp_path,
+        load_data(),
+        module("LoadData", flags=off),
+        module("TrackObjects", flags=off),
+        module("ExportToDatabase", flags=off),
+        EXPORT,
+    )
+    assert [(m.name, m.number) for m in found.modules] == [
+        ("LoadData", 1),
+        ("ExportToSpreadsheet", 5),
+    ]
+    assert found.aggregators() == []
+
+
+def test_a_note_that_says_disabled_does_not_disable(tmp_path: Path) -> None:
+    found = read(
+        tmp_path, load_data(), module("Crop", flags="notes:['|enabled:False|']|enabled:True")
+    )
+    assert [m.name for m in found.modules] == ["LoadData", "Crop"]
+
+
+def test_line_ends_of_windows(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert pipeline.read(path).named("LoadData")[0].get("Rescale intensities?") == "Yes"
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "counts"),
+    [
+        ("TrackObjects", "", True),
+        ("MakeProjection", "", True),
+        ("CorrectIlluminationCalculate", "Calculate:All: Across cycles", True),
+        ("CorrectIlluminationCalculate", "Calculate:All: First cycle", True),
+        ("CorrectIlluminationCalculate", "Calculate:Each", False),
+        ("Tile", "Tile:Across cycles", True),
+        ("Tile", "Tile:Within cycles", False),
+        ("SaveImages", "When to save:Last cycle", True),
+        ("SaveImages", "When to save:Every cycle", False),
+        ("Crop", "Apply which cycle's cropping pattern?:First", True),
+        ("RescaleIntensity", "Method:Minimum of all images", True),
+        ("DefineGrid", "Define:Once", True),
+        ("MeasureTexture", "x:First", False),
+    ],
+)
+def test_aggregators(tmp_path: Path, name: str, setting: str, counts: bool) -> None:
+    found = read(tmp_path, load_data(), module(name, *filter(None, [setting]))).aggregators()
+    assert found == ([f"{name} (module 2)"] if counts else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "counts"),
+    [
+        ("LabelImages", "", True),
+        ("SaveImages", "Select method:Sequential numbers", True),
+        ("SaveImages", r"Text to append:\g<Plate>", False),
+        ("CalculateMath", "Measurement:Image|Group_Index", True),
+        ("FlagImage", "Measurement:Image|ImageNumber", True),
+        ("ExportToSpreadsheet", "Select:Image|ImageNumber", False),
+    ],
+)
+def test_place_users(tmp_path: Path, name: str, setting: str, counts: bool) -> None:
+    found = read(tmp_path, load_data(), module(name, *filter(None, [setting]))).place_users()
+    assert found == ([f"{name} (module 2)"] if counts else [])
+
+
+@pytest.mark.parametrize(("image_sets", "counts"), [(9999, False), (10000, True)])
+def test_count_users(tmp_path: Path, image_sets: int, counts: bool) -> None:
+    saves = module("SaveImages", "Method:Sequential numbers", "Number of digits:4")
+    found = read(tmp_path, load_data(), saves, SAVE).count_users(image_sets)
+    assert found == (["SaveImages (module 2)"] if counts else [])
+
+
+def export(*tables: tuple[str, str, str, str], **settings: str) -> str:
+    text = EXPORT.split("    Data to export")[0].replace(
+        "Export all measurement types?:Yes", "Export all measurement types?:No"
+    )
+    for label, value in settings.items():
+        spelled = label.replace("_", " ")
+        text = re.sub(rf"(    {spelled}[^:]*):.*", lambda m, v=value: f"{m[1]}:{v}", text)
+    for name, shares, file, automatic in tables:
+        text += (
+            f"    Data to export:{name}\n"
+            "    Combine these object measurements with those of the previous object?:"
+            f"{shares}\n    File name:{file}\n"
+            f"    Use the object name for the file name?:{automatic}\n"
+        )
+    return text
+
+
+def tables(folder: Path, text: str) -> list[Table]:
+    return list(read(folder, load_data(), text).tables())
+
+
+def test_tables_named_one_by_one(tmp_path: Path) -> None:
+    text = export(
+        ("Image", "No", "DATA.csv", "Yes"),
+        ("Nuclei", "No", "my nuclei.csv", "No"),
+        ("Experiment", "No", "DATA.csv", "Yes"),
+        ("Object relationships", "No", "r.csv", "No"),
+    )
+    assert tables(tmp_path, text) == [
+        Table("Image.csv", ("Image",)),
+        Table("my nuclei.csv", ("Nuclei",)),
+        Table("Experiment.csv", ("Experiment",)),
+        Table("r.csv", ("Object relationships",)),
+    ]
+
+
+def test_objects_may_share_a_table(tmp_path: Path) -> None:
+    text = export(
+        ("Image", "No", "", "Yes"),
+        ("Nuclei", "Yes", "all.csv", "No"),
+        ("Cells", "Yes", "", "Yes"),
+        ("Cytoplasm", "No", "", "Yes"),
+    )
+    assert tables(tmp_path, text) == [
+        Table("Image.csv", ("Image",)),
+        Table("all.csv", ("Nuclei", "Cells")),
+        Table("Cytoplasm.csv", ("Cytoplasm",)),
+    ]
+
+
+def test_prefix_delimiter_and_subfolder(tmp_path: Path) -> None:
+    text = export(
+        ("Nuclei", "No", "", "Yes"),
+        Select_the_column_delimiter="Tab",
+        Output_file_location=r"Default Output Folder sub-folder|./tables/\g<Plate>",
+        Add_a_prefix="Yes",
+    )
+    (found,) = tables(tmp_path, text)
+    assert found.path == r"tables/\g<Plate>/MyExpt_Nuclei.txt"
+    assert re.fullmatch(found.pattern(), "tables/Plate (1)/MyExpt_Nuclei.txt")
+    assert not re.fullmatch(found.pattern(), "tables/P1/MyExpt_NucleiXtxt")
+
+
+def test_tables_of_everything(tmp_path: Path) -> None:
+    text = export(Export_all_measurement_types="Yes", Add_a_prefix="Yes")
+    assert tables(tmp_path, text) == [Table("MyExpt_*.csv", ())]
+
+
+def test_refuses_tables_elsewhere(tmp_path: Path) -> None:
+    text = export(Output_file_location="Elsewhere...|/data")
+    found = read(tmp_path, load_data(), text)
+    refused(Exit.MALFORMED_INPUT, "writes to: Elsewhere... /data", list, found.tables())
+
+
+@pytest.mark.parametrize(
+    ("modules", "what"),
+    [
+        ((IDENTIFY,), "no LoadData module;"),
+        ((load_data(), load_data()), "2 LoadData modules;"),
+        ((load_data(ranged="Yes"),), "just a range of rows"),
+        ((load_data(), module("ExportToDatabase")), "can't run ExportToDatabase (module 2)"),
+        ((load_data(), module("CreateBatchFiles")), "can't run CreateBatchFiles (module 2)"),
+        ((load_data(), EXPORT.replace("GCT file?:No", "GCT file?:Yes")), "GenePattern"),
+    ],
+)
+def test_refuses_what_cannot_run(tmp_path: Path, modules: tuple[str, ...], what: str) -> None:
+    error = refused(Exit.MALFORMED_INPUT, what, read, tmp_path, *modules)
+    assert error.todo
+
+
+def test_refuses_what_is_no_pipeline(tmp_path: Path) -> None:
+    path = tmp_path / "p.cppipe"
+    for content in (b"", b"\x89HDF\r\n", b"{}\n"):
+        path.write_bytes(content)
+        refused(Exit.MALFORMED_INPUT, "not a CellProfiler pipeline", pipeline.read, path)
+
+
+def test_a_missing_pipeline_lists_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / f"{HOSTILE}.cppipe").touch()
+    error = refused(Exit.NO_INPUT, "no pipeline", pipeline.read, tmp_path / "gone.cppipe")
+    assert f"{HOSTILE}.cppipe" in error.todo
+    error = refused(Exit.NO_INPUT, "a folder, not a pipeline", pipeline.read, tmp_path)
+    assert f"{HOSTILE}.cppipe" in error.todo
+    error = refused(Exit.NO_INPUT, "no pipeline", pipeline.read, tmp_path / "no" / "gone.cppipe")
+    assert "holds no .cppipe file" in error.todo
