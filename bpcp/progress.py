@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -82,16 +83,17 @@ class Watch:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Show a run's progress until told to end."""
+    """Show a run's progress until told to end, or until the run's process is no more."""
     parser = Parser("progress")
     parser.add_argument("run", type=Path)
     args = parser.parse_args(argv)
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
+    parent = os.getppid()
     watch = Watch(of_status(args.run))
     terminal = sys.stderr.isatty()
     pause_s = _TERMINAL_S if terminal else _LOG_S
-    while not ended:
+    while not ended and os.getppid() == parent:
         # sleep is not cut short by a handler that returns, so it is kept short
         until = time.monotonic() + pause_s
         while not ended and time.monotonic() < until:

@@ -52,6 +52,7 @@ main() {
   printf 'import os\n' >bpcp/planted.py
   expect fails check
   rm bpcp/planted.py
+  # shellcheck disable=SC2016 # it is the mistake that is planted
   printf 'echo $1\n' >>bin/bpcp
   expect fails check
   if [[ $failures -gt 0 ]]; then

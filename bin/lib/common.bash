@@ -56,8 +56,6 @@ need_value() {
   fi
 }
 
-BPCP_PREFIX=() # a command to start Python through
-
 # run_python MODULE [ARG...] -- becomes bpcp's own Python, running a module of the package
 run_python() {
   local python=$BPCP_VENV/bpcp/bin/python
@@ -65,7 +63,7 @@ run_python() {
     die 69 "bpcp is not installed: $BPCP_VENV/bpcp is missing" "$BPCP_ROOT/ami_setup/install.sh"
   fi
   # isolated: neither the folder that the user stands in nor PYTHONPATH may shadow a module
-  exec "${BPCP_PREFIX[@]}" "$python" -I -c 'import runpy, sys
+  exec "$python" -I -c 'import runpy, sys
 sys.path.insert(0, sys.argv.pop(1))
 sys.argv[0] = sys.argv.pop(1)
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)' "$BPCP_ROOT" "$@"

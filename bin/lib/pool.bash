@@ -130,7 +130,7 @@ run_pool() {
     <<<"$ids" >>"$EVENTS" 2>&1 &
   local pool=$!
   if [[ -z $quiet ]]; then
-    (BPCP_PREFIX=(setpriv --pdeathsig TERM --) && run_python bpcp.progress "$STATUS_DIR") 9>&- &
+    (run_python bpcp.progress "$STATUS_DIR") 9>&- &
     progress=$!
   fi
   local code=0
