@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import tempfile
@@ -17,13 +16,13 @@ from typing import Literal
 
 from bpcp import cellprofiler
 from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.limits import GB, Limits, read_limits
 
 State = Literal["ok", "warn", "FAIL"]
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL = "ami_setup/install.sh"
 
-GB = 1e9
 # One CellProfiler process on ordinary fields of view; measured 330 to 510 MB.
 PROCESS_MEM_GB = 0.6
 # The JVM starts most of them.
@@ -34,7 +33,6 @@ OPEN_FILES_LEAST = 1024
 WORKSPACE_FREE_GB = 10
 TMPDIR_FREE_GB = 2
 SHM_FREE_GB = 1
-DATA_TOO_LARGE = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -82,36 +80,6 @@ def ask(argv: Sequence[str]) -> Answer:
     except OSError as error:
         return Answer(None, error.strerror or str(error))
     return Answer(done.returncode, done.stdout)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What this process may use; None is "no limit".
-
-    Attributes
-    ----------
-    mem_free_gb : float
-        Memory that can still be taken, cgroup limits included.
-    cores_seen, cores_allowed : int
-        Cores of the machine, and those in this process's CPU affinity.
-    cpu_quota : float or None
-        Cores' worth of CPU time that the cgroups grant.
-    tasks, open_files : int or None
-        Processes and threads of this user or container; files of one process.
-    """
-
-    mem_free_gb: float
-    cores_seen: int
-    cores_allowed: int
-    cpu_quota: float | None = None
-    tasks: int | None = None
-    open_files: int | None = None
-
-    @property
-    def cores(self) -> int:
-        """Processes that can compute at the same time, at least 1."""
-        quota = self.cores_allowed if self.cpu_quota is None else int(self.cpu_quota + 0.5)
-        return max(1, min(self.cores_allowed, quota))
 
 
 @dataclass(frozen=True)
@@ -433,97 +401,6 @@ def check_locale(host: Host) -> Finding:
             "export LC_ALL=C.UTF-8",
         )
     return Finding("locale", "ok", f"{named} ({charmap})")
-
-
-# --- limits -----------------------------------------------------------------------------------
-
-
-def read_limits(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Limits:
-    """Read what this process may use, from the kernel and from cgroups v1 and v2."""
-    mem_free = _meminfo(proc / "meminfo").get("MemAvailable", DATA_TOO_LARGE)
-    folders = cgroup_folders(_text(proc / "self" / "cgroup"), cgroups)
-    for folder in folders:
-        for limit_name, used_name in (
-            ("memory.max", "memory.current"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-        ):
-            limit, used = _number(folder / limit_name), _number(folder / used_name)
-            if limit is not None and limit < DATA_TOO_LARGE:
-                # pages of files count as used, but are given back when needed
-                stat = _table(_text(folder / "memory.stat"))
-                cached = stat.get("total_inactive_file", stat.get("inactive_file", 0))
-                mem_free = min(mem_free, max(0, limit - (used or 0) + cached))
-    quotas = [quota for folder in folders if (quota := _cpu_quota(folder)) is not None]
-    tasks = [value for f in folders if (value := _number(f / "pids.max")) is not None]
-    soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-    # the kernel does not hold root to its limit
-    if soft != resource.RLIM_INFINITY and os.geteuid() != 0:
-        tasks.append(soft)
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return Limits(
-        mem_free_gb=mem_free / GB,
-        cores_seen=os.cpu_count() or 1,
-        cores_allowed=len(os.sched_getaffinity(0)),
-        cpu_quota=min(quotas, default=None),
-        tasks=min(tasks, default=None),
-        open_files=None if files == resource.RLIM_INFINITY else files,
-    )
-
-
-def cgroup_folders(membership: str, root: Path) -> list[Path]:
-    """List the folders whose limits hold for a process, its own and those above it.
-
-    Parameters
-    ----------
-    membership : str
-        The text of /proc/self/cgroup: `0::/path` for v2, `4:cpu,cpuacct:/path` for v1. Inside a
-        container the path may not be there; then the folder at the top is the container's own.
-    """
-    folders: dict[Path, None] = {}
-    for line in membership.splitlines():
-        _, controllers, path = line.split(":", 2)
-        tops = [root / name for name in controllers.split(",")] if controllers else [root]
-        if controllers:
-            tops.append(root / controllers)
-        else:
-            tops.append(root / "unified")
-        for top in tops:
-            inside = Path(path.lstrip("/"))
-            for part in (inside, *inside.parents):
-                if (top / part).is_dir():
-                    folders[top / part] = None
-    return list(folders)
-
-
-def _cpu_quota(folder: Path) -> float | None:
-    words = _text(folder / "cpu.max").split()
-    if len(words) == 2 and words[0].isdigit():
-        return int(words[0]) / int(words[1])
-    quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
-    return quota / period if quota and period and quota > 0 else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path).strip()
-    return int(text) if re.fullmatch(r"-?\d+", text) else None
-
-
-def _table(text: str) -> dict[str, int]:
-    rows = [line.split() for line in text.splitlines()]
-    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
-
-
-def _meminfo(path: Path) -> dict[str, int]:
-    # in bytes, though the file says kB
-    found = re.findall(r"^(\w+):\s+(\d+) kB$", _text(path), re.M)
-    return {name: int(value) * 1024 for name, value in found}
 
 
 # --- words ------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from bpcp.cut import (
 )
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.imagelist import ImageList, Row, Type, row_text
+from bpcp.limits import read_limits
 from bpcp.workspace import (
     Json,
     Planned,
@@ -469,7 +470,7 @@ def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
     return Settings(
         chunk_size=args.chunk_size,
         group_by=group_by,
-        slots=args.slots or len(os.sched_getaffinity(0)),
+        slots=args.slots or read_limits().cores,
         use_lists=not args.create_groups_from_data_file,
         root=Path(root).resolve() if root else workspace.base,
         tmpdir=args.tmpdir.resolve() if args.tmpdir else None,

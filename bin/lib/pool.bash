@@ -25,9 +25,9 @@ need_tools() {
   fi
 }
 
-# cores -- prints how many cores this process may use
+# cores -- prints how many cores this process may use, a container's share respected
 cores() {
-  env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc
+  python_step bpcp.limits
 }
 
 # slots_of JOBS -- prints what GNU parallel's -P JOBS means here: N, N%, +N, -N, or 0 for no limit

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from bpcp import demo
-from bpcp.demo import Cell, Comparison, Demo, Field, Key, Settings
+from bpcp import demo, screen
+from bpcp.demo import Comparison, Demo, Key
 from bpcp.errors import BpcpError, Exit, run_main
+from bpcp.screen import Cell, Field, Settings
 
 SMALL = ["--wells", "2", "--sites", "2"]
 HOSTILE = 'it\'s "a" $(touch x); `touch y` & ü\t-d é\n*'
@@ -101,7 +102,7 @@ def test_a_field_does_not_depend_on_the_size_of_the_plate(drawn: Path, tmp_path:
 
 def test_another_seed_draws_other_cells() -> None:
     field = Field(1, 1, 1)
-    assert not np.array_equal(demo.draw_field(field, 1)[0][0], demo.draw_field(field, 2)[0][0])
+    assert not np.array_equal(screen.draw_field(field, 1)[0][0], screen.draw_field(field, 2)[0][0])
 
 
 def test_images_are_plain_16_bit_tiff_without_time_stamps(drawn: Path) -> None:
@@ -138,7 +139,7 @@ def test_load_data_csv_names_every_image(drawn: Path) -> None:
     listed = {
         Path(row[f"PathName_{name}"], row[f"FileName_{name}"])
         for row in rows
-        for name in demo.CHANNELS
+        for name in screen.CHANNELS
     }
     assert all(path.is_absolute() for path in listed)
     assert listed == set((drawn / demo.IMAGE_FOLDER).iterdir())
@@ -175,10 +176,10 @@ def test_bright_area_in_the_images_is_that_of_the_drawn_nuclei(drawn: Path) -> N
 
 
 def test_default_plate_has_96_fields_and_one_is_empty() -> None:
-    fields = demo.fields_of(Settings())
+    fields = screen.fields_of(Settings())
     assert len(fields) == len({(field.well, field.site) for field in fields}) == 96
     assert [(f.well, f.site) for f in fields if f.is_empty] == [("C08", 4)]
-    assert {field.dose_um for field in fields} == set(demo.DOSES_UM)
+    assert {field.dose_um for field in fields} == set(screen.DOSES_UM)
 
 
 @pytest.mark.parametrize(
@@ -188,18 +189,18 @@ def test_default_plate_has_96_fields_and_one_is_empty() -> None:
 def test_one_field_is_empty_unless_it_is_the_only_one(
     wells: int, sites: int, emptied: list[str]
 ) -> None:
-    fields = demo.fields_of(Settings(wells=wells, sites=sites))
+    fields = screen.fields_of(Settings(wells=wells, sites=sites))
     assert [field.well for field in fields if field.is_empty] == emptied
 
 
 def test_the_drug_works() -> None:
-    effects = [demo.drug_effect(dose) for dose in demo.DOSES_UM]
+    effects = [screen.drug_effect(dose) for dose in screen.DOSES_UM]
     assert effects == sorted(effects)
     assert effects[0] == 0
-    assert demo.drug_effect(demo.EC50_UM) == 0.5
+    assert screen.drug_effect(screen.EC50_UM) == 0.5
     rng = np.random.default_rng(0)
     untreated, treated = (
-        sum(len(demo.place_cells(rng, effect)) for _ in range(10)) for effect in (0, effects[-1])
+        sum(len(screen.place_cells(rng, effect)) for _ in range(10)) for effect in (0, effects[-1])
     )
     assert untreated > 3 * treated
 
@@ -207,12 +208,12 @@ def test_the_drug_works() -> None:
 @pytest.mark.parametrize("effect", [0.0, 1.0])
 def test_no_nucleus_is_doubtful(effect: float) -> None:
     for seed in range(10):
-        cells = demo.place_cells(np.random.default_rng(seed), effect)
+        cells = screen.place_cells(np.random.default_rng(seed), effect)
         assert sum(not cell.is_cut for cell in cells) >= 2
         for index, cell in enumerate(cells):
-            assert not -demo.INSIDE_BY_PX <= cell.overhang() <= demo.CUT_BY_PX
+            assert not -screen.INSIDE_BY_PX <= cell.overhang() <= screen.CUT_BY_PX
             for other in cells[index + 1 :]:
-                assert cell.gap_to(other) >= -demo.SISTERS_OVERLAP_PX - 1e-9
+                assert cell.gap_to(other) >= -screen.SISTERS_OVERLAP_PX - 1e-9
 
 
 def test_overhang_and_gap_of_known_ellipses() -> None:
@@ -228,10 +229,10 @@ def test_overhang_and_gap_of_known_ellipses() -> None:
 
 
 def test_painting_no_cell_leaves_the_dark() -> None:
-    dna, cyto, truth = demo.paint([], np.random.default_rng(0))
+    dna, cyto, truth = screen.paint([], np.random.default_rng(0))
     assert dna.shape == cyto.shape == (384, 384)
     assert np.abs(dna).max() == np.abs(cyto).max() == 0
-    assert truth == demo.Truth(0, 0, None, None)
+    assert truth == screen.Truth(0, 0, None, None)
 
 
 def test_redrawing_touches_only_what_is_missing_or_changed(tmp_path: Path) -> None:
@@ -567,7 +568,7 @@ def test_the_pipeline_reads_and_writes_what_the_demo_needs(drawn: Path) -> None:
 
 def test_tiff_bytes_are_little_more_than_the_pixels() -> None:
     image = np.arange(384 * 384, dtype=np.uint16).reshape(384, 384)
-    data = demo.tiff_bytes(image)
+    data = screen.tiff_bytes(image)
     assert data[:4] == struct.pack("<2sH", b"II", 42)
     assert image.astype("<u2").tobytes() in data
     assert len(data) < image.nbytes + 1024

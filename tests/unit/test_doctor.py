@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from bpcp import doctor
-from bpcp.doctor import Answer, Finding, Host, Limits
+from bpcp.doctor import Answer, Finding, Host
 from bpcp.errors import BpcpError, Exit
+from bpcp.limits import Limits, read_limits
 
 ROOT = Path(__file__).parents[2]
 
@@ -320,7 +321,7 @@ def test_limits_of_cgroup_v2_and_of_those_above_it(tmp_path: Path) -> None:
     write(top / "a.slice/b/memory.max", "max\n")
     write(top / "a.slice/b/cpu.max", "max 100000\n")
     write(top / "a.slice/b/pids.max", "512\n")
-    limits = doctor.read_limits(proc, top)
+    limits = read_limits(proc, top)
     assert limits.mem_free_gb == pytest.approx(2.0)
     assert limits.cpu_quota == 1.5
     assert limits.tasks is not None and limits.tasks <= 512
@@ -336,7 +337,7 @@ def test_limits_of_cgroup_v1_in_a_container(tmp_path: Path) -> None:
     write(top / "memory/memory.stat", "total_inactive_file 100000000\ninactive_file 1\n")
     write(top / "cpu,cpuacct/cpu.cfs_quota_us", "50000\n")
     write(top / "cpu,cpuacct/cpu.cfs_period_us", "100000\n")
-    limits = doctor.read_limits(proc, top)
+    limits = read_limits(proc, top)
     assert limits.mem_free_gb == pytest.approx(0.7)
     assert limits.cpu_quota == 0.5
 
@@ -348,13 +349,13 @@ def test_cgroups_without_limits(tmp_path: Path) -> None:
     write(top / "memory/memory.limit_in_bytes", "9223372036854771712\n")
     write(top / "cpu/cpu.cfs_quota_us", "-1\n")
     write(top / "cpu/cpu.cfs_period_us", "100000\n")
-    limits = doctor.read_limits(proc, top)
+    limits = read_limits(proc, top)
     assert limits.mem_free_gb == pytest.approx(16.384)
     assert limits.cpu_quota is None
 
 
 def test_limits_of_this_machine() -> None:
-    limits = doctor.read_limits()
+    limits = read_limits()
     assert 0 < limits.mem_free_gb < 100_000
     assert 1 <= limits.cores <= limits.cores_seen
 
