@@ -143,14 +143,17 @@ def run_chunk(task: Task) -> Json:
     known = read_json(task.paths.done) or {}
     account = Account()
     todo = task.units
+    root = Path(task.run["root"])
+    # as they are before they are read; what is done keeps what it was read as
+    inputs = [imagelist.fingerprint(task.header, [row], root) for row in task.rows]
     if known.get("digest") == task.chunk["digest"]:
         account.parts = known["parts"]
         good = {n for part in account.parts for n in range(part["first"], part["last"] + 1)}
+        for n in good:
+            inputs[n - task.first] = known["inputs"][n - task.first]
         todo = [u for u in todo if u[0] not in good]
     else:
         shutil.rmtree(task.paths.all_tables, ignore_errors=True)
-    root = Path(task.run["root"])
-    inputs = imagelist.fingerprint(task.header, task.rows, root)
     started = time.monotonic()
     for units in _ranges(_set_aside(task, account, todo, root)):
         _cut_down(task, account, units)
@@ -211,33 +214,45 @@ def _ranges(units: Sequence[Unit]) -> list[list[Unit]]:
 def _cut_down(task: Task, account: Account, units: list[Unit]) -> None:
     """Run units in one process; where that fails, cut them down to the ones that fail alone."""
     again = True
+    # single units that failed one after another, none to blame, for the same reason
+    alike: list[str] = []
+    probed = False
     pending = [units]
     while pending:
         work = pending.pop()
         with _attempt(task, account, work[0][0], work[-1][1]) as attempt:
             if not attempt.verdict.faults:
+                alike.clear()
                 account.parts.append(_publish(task, account, attempt))
                 continue
-            culprit, reason, started = diagnose(attempt, int(task.run["last_module"]))
+            culprit, why, started = diagnose(attempt, int(task.run["last_module"]))
+            reason = str(why["reason"])
             if attempt.signal and again:
                 # killed from outside, or a crash: once more before it is called a failure
                 again = False
                 pending.append(work)
-            elif len(work) == 1 or not started:
+            elif len(work) == 1 or not started or alike[-2:] == [reason, reason]:
                 for first, last in work:
                     at = culprit if first <= culprit <= last else first
-                    _fail(account, first, last, {at: reason}, attempt.log)
+                    _fail(account, first, last, {at: why}, attempt.log)
+                if not culprit:
+                    alike.append(reason)
+            elif culprit:
+                pending += _around(work, culprit)
+            elif alike or not probed:
+                # nothing says which one it is: perhaps it is none, and the pipeline is at fault;
+                # then two by themselves fail as well, and the rest need not be tried
+                probed = True
+                pending += [work[1:], work[:1]]
             else:
-                pending += [p for p in reversed(_around(work, culprit)) if p]
+                half = len(work) // 2
+                pending += [work[half:], work[:half]]
 
 
-def _around(work: Sequence[Unit], culprit: int) -> list[list[Unit]]:
-    """Cut work before and behind the unit that holds the culprit; in halves where none does."""
-    at = next((i for i, (a, b) in enumerate(work) if a <= culprit <= b), None)
-    if at is None:
-        half = len(work) // 2
-        return [list(work[:half]), list(work[half:])]
-    return [list(work[:at]), [work[at]], list(work[at + 1 :])]
+def _around(work: list[Unit], culprit: int) -> list[list[Unit]]:
+    """Cut work before and behind the unit that holds the culprit; the last of these runs first."""
+    at = next(i for i, (_, last) in enumerate(work) if culprit <= last)
+    return [piece for piece in (work[at + 1 :], work[at : at + 1], work[:at]) if piece]
 
 
 def diagnose(attempt: Attempt, last_module: int) -> tuple[int, Json, bool]:
@@ -268,18 +283,17 @@ def diagnose(attempt: Attempt, last_module: int) -> tuple[int, Json, bool]:
             True,
         )
     culprit = number + 1 if number and module_number >= last_module else number
+    if culprit > attempt.last:
+        culprit = 0
     if attempt.signal:
         name = signal.Signals(attempt.signal).name
         return culprit, {"reason": f"CellProfiler was ended by {name}"}, bool(number)
     named = [re.match(r"image set (\d+)", fault) for fault in attempt.verdict.faults]
     blamed = next((int(m[1]) for m in named if m), 0)
-    finished = culprit > attempt.last
-    detail = f" ({error})" if error and not blamed else ""
-    return (
-        blamed or (0 if finished else culprit),
-        {"reason": attempt.verdict.faults[0] + detail},
-        bool(number),
-    )
+    reason = attempt.verdict.faults[0] + (f" ({error})" if error and not blamed else "")
+    if blamed or attempt.verdict.said == "Complete":
+        return blamed, {"reason": reason}, bool(number)
+    return culprit, {"reason": reason}, bool(number)
 
 
 @contextmanager

@@ -54,7 +54,8 @@ def words(
     ]
     if state.objects:
         lines.append("  " + ", ".join(f"{n:,} {name}" for name, n in state.objects.items()))
-    lines.append(f"  result: {workspace.analysis}")
+    if state.done:
+        lines.append(f"  result: {workspace.analysis}")
     if state.failed:
         lines.append(f"  → mend what is named above, then: {command}")
         lines.append("    (only the failed image sets run again)")

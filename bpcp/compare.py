@@ -2,7 +2,8 @@
 
 What may differ between two runs of the same pipeline is left out: `ExecutionTime_*` and the time
 stamps of Experiment.csv. A folder's own path, which CellProfiler writes down for each image that it
-saved, counts as the same in both.
+saved, counts as the same in both. Object relationships are compared kind by kind: CellProfiler
+writes the kinds in the order of a Python set, which no two of its processes share.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _compare_tables(
         return
     at = [[i for i, c in enumerate(s.header) if not _ignored(c)] for s in shapes]
     own = [(str(f), pathname2url(str(f))) for f in folders]
-    bodies = [tables.rows(f / name, s) for f, s in zip(folders, shapes, strict=True)]
+    bodies = [_rows(f / name, s) for f, s in zip(folders, shapes, strict=True)]
     for number, (a, b) in enumerate(zip_longest(*bodies), 1):
         if a is None or b is None:
             yield Difference(
@@ -103,6 +104,14 @@ def _compare_tables(
             if a[i] != b[j] and not _same_place(column, a[i], b[j], own):
                 shown = column.replace("\t", "_")
                 yield Difference(name, f"row {number}, {shown}", _cut(a[i]), _cut(b[j]))
+
+
+def _rows(path: Path, shape: Shape) -> Iterator[list[str]]:
+    """Give a table's rows; those of object relationships sorted by kind, else in their order."""
+    if shape.kind is not Kind.RELATIONSHIP:
+        return tables.rows(path, shape)
+    at = [shape.header.index(name) for name in tables.RELATIONSHIP_KIND]
+    return iter(sorted(tables.rows(path, shape), key=lambda row: [row[i] for i in at]))
 
 
 def _ignored(column: str) -> bool:

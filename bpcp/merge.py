@@ -12,7 +12,7 @@ import resource
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TextIO
@@ -51,7 +51,7 @@ def sources(workspace: Workspace, plan: Sequence[Planned]) -> list[Source]:
     """
     found: list[Source] = []
     left = 0
-    for planned in plan:
+    for planned in sorted(plan, key=lambda p: p.image_numbers[0]):
         done = verdict(workspace, planned)
         if done is None:
             left += 1
@@ -60,22 +60,34 @@ def sources(workspace: Workspace, plan: Sequence[Planned]) -> list[Source]:
         first = int((read_json(paths.chunk) or {"first": 1})["first"])
         for part in done["parts"]:
             numbers = planned.image_numbers[part["first"] - first : part["last"] - first + 1]
-            found.append(
-                Source(
-                    paths.tables(part["part"]),
-                    part["output"],
-                    part["first"],
-                    tuple(numbers),
-                    {name: Summary.from_json(s) for name, s in part["tables"].items()},
-                )
-            )
+            summaries = {name: Summary.from_json(s) for name, s in part["tables"].items()}
+            folder = paths.tables(part["part"])
+            found.append(Source(folder, part["output"], part["first"], tuple(numbers), summaries))
     if left:
         raise BpcpError(
             Exit.STOPPED,
             f"{left} of {len(plan)} chunks are not done, so there is nothing to merge yet",
             "run the same ./run_analysis_pipeline.sh command again: it goes on where it stopped",
         )
-    return found
+    return _one_experiment(found)
+
+
+def _one_experiment(found: Sequence[Source]) -> list[Source]:
+    """Put experiment tables of one name at one path: where the first image set's metadata put it.
+
+    A process writes one such table, into the folder that its own first image set names.
+    """
+    homes: dict[str, str] = {}
+    placed = []
+    for source in found:
+        elsewhere = {}
+        for path, summary in source.summaries.items():
+            if summary.shape.kind is Kind.EXPERIMENT:
+                elsewhere[homes.setdefault(Path(path).name, path)] = path
+        moved = {own: home for home, own in elsewhere.items()}
+        summaries = {moved.get(path, path): s for path, s in source.summaries.items()}
+        placed.append(replace(source, summaries=summaries, elsewhere=elsewhere))
+    return placed
 
 
 def _write_body(
@@ -131,12 +143,14 @@ def _write_relationships(
     in_order = list(dict.fromkeys(r.source for r in order))
     having = [found[i] for i in in_order if table.path in found[i].summaries]
 
+    at = [table.shape.header.index(name) for name in tables.RELATIONSHIP_KIND]
+
     def kind(row: Sequence[str]) -> tuple[str, ...]:
-        return (row[1], row[2], row[3], row[6])
+        return tuple(row[i] for i in at)
 
     kinds: dict[tuple[str, ...], None] = {}
     for source in having:
-        for row in tables.rows(source.folder / table.path, table.shape):
+        for row in tables.rows(source.file(table.path), table.shape):
             kinds.setdefault(kind(row))
     for wanted in kinds:
         for source in having:
@@ -152,7 +166,7 @@ def _write_experiment(
     having = [s for s in found if table.path in s.summaries]
     values: dict[str, list[str]] = {}
     for source in having:
-        for key, value in tables.rows(source.folder / table.path, table.shape):
+        for key, value in tables.rows(source.file(table.path), table.shape):
             values.setdefault(key, []).append(value)
     writer = csv.writer(file, delimiter=table.shape.delimiter)
     writer.writerow(table.shape.header)
@@ -265,6 +279,7 @@ def state_of(workspace: Workspace, plan: Sequence[Planned]) -> str:
     for planned in plan:
         done = verdict(workspace, planned) or {}
         parts += [planned.id, planned.digest, str(planned.image_numbers), done.get("finished", "")]
+        parts += done.get("inputs", [])
         parts.append(",".join(f"{p['first']}-{p['last']}" for p in done.get("parts", [])))
     return imagelist.digest(parts)
 

@@ -157,6 +157,10 @@ class Pipeline:
             )
             if _yes(module, "Export all measurement types?"):
                 yield Table(f"{folder}{prefix}*.{extension}", ())
+                # this one knows no metadata: its folder ends where the first tag begins
+                above = folder[: tag.start()] if (tag := _TAG.search(folder)) else folder
+                above = above[: above.rfind("/") + 1]
+                yield Table(f"{above}{prefix}Experiment.{extension}", ("Experiment",))
                 continue
             yield from _named_tables(module, folder + prefix, extension)
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpcp import __version__, cellprofiler, imagelist, pipeline
+from bpcp import __version__, cellprofiler, imagelist, pipeline, selection
 from bpcp.cut import (
     Chunk,
     Cut,
@@ -25,8 +25,9 @@ from bpcp.cut import (
     witness_is_apart,
 )
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.imagelist import ImageList, Row, Type, row_text
+from bpcp.imagelist import ImageList, Row, row_text
 from bpcp.limits import read_limits
+from bpcp.todo import clear_leftovers
 from bpcp.workspace import (
     Json,
     Planned,
@@ -75,91 +76,6 @@ class Settings:
     ask_again: bool = False
 
 
-def select(images: ImageList, workspace: Workspace) -> tuple[ImageList, list[str]]:
-    """Keep the plates and wells that metadata/<dataset>/{platelist,welllist}.txt name.
-
-    Returns
-    -------
-    ImageList, list of str
-        The rows that are left, and what to tell the user.
-
-    Raises
-    ------
-    BpcpError
-        65 where a list names what the image list does not have.
-    """
-    notes = []
-    for name, key in (("platelist", "Plate"), ("welllist", "Well")):
-        path = workspace.selection(name)
-        if not path.is_file():
-            continue
-        wanted = set(path.read_text(encoding="utf-8").split("\n")) - {""}
-        types = imagelist.column_types(images.header, images.rows)
-        typed = imagelist.group_values(images.header, types, images.rows, [key])
-        plain = imagelist.group_values(images.header, [Type.TEXT] * len(types), images.rows, [key])
-        # "007" in the list is the plate that CellProfiler calls 7
-        names = [{t, p} for (t,), (p,) in zip(typed, plain, strict=True)]
-        unknown = wanted.difference(*names)
-        if unknown or not wanted:
-            raise BpcpError(
-                Exit.MALFORMED_INPUT,
-                f"{path}: no {key} of the image list is {min(unknown)!r}"
-                if wanted
-                else f"{path} is empty",
-                "mend it, or leave it out of account with -c",
-            )
-        keep = [i for i, n in enumerate(names) if n & wanted]
-        if len(keep) < len(images.rows):
-            notes.append(
-                f"{len(images.rows) - len(keep)} image sets left out by {path.name} (all: -c)"
-            )
-        images = ImageList(
-            images.header, tuple(images.rows[i] for i in keep), tuple(images.lines[i] for i in keep)
-        )
-    return images, notes
-
-
-def rebase(images: ImageList, pipe: pipeline.Pipeline, root: Path) -> ImageList:
-    """Make folders absolute where the pipeline puts them below the default input folder.
-
-    CellProfiler is run without `-i`, which would make it walk that folder's tree; LoadData joins
-    the two, and an absolute folder stays as it is.
-
-    Raises
-    ------
-    BpcpError
-        65 where the pipeline reads images from a place that bpcp can't give it.
-    """
-    kind, _, folder = pipe.image_base.partition("|")
-    if kind == "None":
-        return images
-    if kind.startswith("Default Input Folder"):
-        base = root / folder if kind.endswith("sub-folder") else root
-    elif kind == "Elsewhere...":
-        base = Path(folder)
-    else:
-        raise BpcpError(
-            Exit.MALFORMED_INPUT,
-            f"{pipe.path}: LoadData's Base image location is {kind}",
-            "set it to None or Default Input Folder",
-        )
-    at = [i for i, c in enumerate(images.header) if c.startswith(("PathName_", "ObjectsPathName_"))]
-    has = {images.header[i].split("PathName_")[1] for i in at}
-    lacking = [
-        c.replace("FileName_", "PathName_")
-        for c in images.header
-        if "FileName_" in c and c.split("FileName_")[1] not in has
-    ]
-
-    def moved(row: Row) -> Row:
-        cells = list(row)
-        for i in at:
-            cells[i] = os.path.join(base, cells[i])  # noqa: PTH118 -- CellProfiler's own spelling
-        return (*cells, *(str(base) for _ in lacking))
-
-    return ImageList((*images.header, *lacking), tuple(moved(r) for r in images.rows), images.lines)
-
-
 def _ask_cellprofiler(pipe: pipeline.Pipeline, cut: Cut, old: Json, again: bool) -> Json:
     """Find out which CellProfiler runs, and which objects the pipeline measures."""
     argv = cellprofiler.command()
@@ -201,7 +117,8 @@ def expected_tables(pipe: pipeline.Pipeline, objects: Sequence[str]) -> list[Jso
         before, _, after = table.pattern().rpartition(re.escape("*"))
         found += [
             {"pattern": f"{before}{re.escape(name)}{after}", "objects": [name]}
-            for name in dict.fromkeys(("Image", "Experiment", *objects))
+            for name in dict.fromkeys(("Image", *objects))
+            if name != "Experiment"
         ]
     return found
 
@@ -241,10 +158,10 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         65 where the list or the pipeline can't be run, 66 where one is missing, 69 where
         CellProfiler is.
     """
-    images = rebase(imagelist.read(workspace.image_list), pipe, settings.root)
+    images = selection.rebase(imagelist.read(workspace.image_list), pipe, settings.root)
     notes: list[str] = []
     if settings.use_lists:
-        images, notes = select(images, workspace)
+        images, notes = selection.select(images, workspace)
     cut = order(images, pipe, settings.group_by)
     old = read_json(workspace.run) or {}
     engine = _ask_cellprofiler(pipe, cut, old, settings.ask_again)
@@ -356,6 +273,7 @@ def write(workspace: Workspace, plan: Plan) -> None:
     """Write a plan down, and let go of the chunks that are no longer part of it."""
     whole = bool(plan.run["reads_whole_list"])
     header = plan.images.header
+    clear_leftovers(workspace)
     _supersede(workspace, {c.id: c.digest for c in plan.chunks})
     workspace.status.mkdir(parents=True, exist_ok=True)
     if whole:
@@ -417,12 +335,15 @@ def drop_stale(workspace: Workspace, planned: Sequence[Planned]) -> int:
         done = verdict(workspace, p)
         if done is None:
             continue
-        images = imagelist.read(workspace.chunk(p.id).images)
-        rows = images.rows[: len(p.image_numbers)]
-        # where image sets failed they are tried again anyway, whatever changed about their files
-        if (
-            not done["failed"]
-            and imagelist.fingerprint(images.header, rows, root) != done["inputs"]
+        paths = workspace.chunk(p.id)
+        images = imagelist.read(paths.images)
+        first = int((read_json(paths.chunk) or {"first": 1})["first"])
+        # image sets that failed are tried again anyway, whatever changed about their files
+        failed = {f["image_set"] - first for f in done["failed"]}
+        if any(
+            imagelist.fingerprint(images.header, [images.rows[i]], root) != known
+            for i, known in enumerate(done["inputs"])
+            if i not in failed
         ):
             _remember(workspace, [done])
             workspace.chunk(p.id).done.unlink()

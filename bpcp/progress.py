@@ -76,10 +76,16 @@ class Watch:
             words.append(f"{self.failed} failed")
         if gained > 0:
             rate = gained / elapsed
-            words.append(f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.0f}/min")
+            words.append(_pace(rate))
             words.append(f"ETA {duration((self.total - reached) / rate)}")
         text = f"[{'#' * filled}{'-' * (_BAR - filled)}] {' · '.join(words)}"
         return text[: width - 1]
+
+
+def _pace(rate: float) -> str:
+    if rate >= 1:
+        return f"{rate:.1f}/s"
+    return f"{rate * 60:.0f}/min" if rate * 60 >= 1 else f"{rate * 3600:.0f}/h"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import pathname2url
 
@@ -33,7 +33,9 @@ class Source:
     numbers : tuple of int
         The ImageNumbers of its image sets in the whole list.
     summaries : dict of str to Summary
-        By path.
+        By path in the result.
+    elsewhere : dict of str to str
+        Where a table lies here, if not at its path in the result.
     """
 
     folder: Path
@@ -41,6 +43,11 @@ class Source:
     first: int
     numbers: tuple[int, ...]
     summaries: dict[str, Summary]
+    elsewhere: dict[str, str] = field(default_factory=dict)
+
+    def file(self, path: str) -> Path:
+        """Give the file of a table."""
+        return self.folder / self.elsewhere.get(path, path)
 
     def number(self, own: int) -> int:
         """Give the ImageNumber in the whole list for one of its own."""
@@ -197,7 +204,7 @@ def restored(
     """
     summary = source.summaries[table.path]
     changes = _changes(table, source, restorer)
-    path = source.folder / table.path
+    path = source.file(table.path)
     header = summary.shape.header
     if (
         header == table.shape.header

@@ -36,6 +36,8 @@ class Spelling(str, Enum):
 
 
 _RELATIONSHIP_HEADER = ["Module", "Module Number", "Relationship"]
+# What tells kinds of relationship apart; CellProfiler writes all rows of one kind together.
+RELATIONSHIP_KIND = ("Module Number", "Relationship", "First Object Name", "Second Object Name")
 _RELATIONSHIP_NUMBERS = ("First Image Number", "Second Image Number")
 
 

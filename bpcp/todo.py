@@ -32,8 +32,8 @@ def clear_leftovers(workspace: Workspace) -> list[Path]:
     owned by this user; what else may stand at that place in a shared /tmp is left alone.
     """
     removed = []
-    for planned in read_plan(workspace):
-        paths = workspace.chunk(planned.id)
+    for chunk in workspace.chunks.iterdir() if workspace.chunks.is_dir() else ():
+        paths = workspace.chunk(chunk.name)
         running = read_json(paths.running)
         if running is None:
             continue

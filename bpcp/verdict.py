@@ -37,6 +37,8 @@ class Verdict:
 
     Attributes
     ----------
+    said : str
+        CellProfiler's own word, "Complete" or "Failure", or "" where it left none.
     faults : list of str
         What is wrong; empty means that the attempt is good.
     tables : dict of str to Summary
@@ -50,6 +52,7 @@ class Verdict:
         cost one process at least.
     """
 
+    said: str = ""
     faults: list[str] = field(default_factory=list)
     tables: dict[str, Summary] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
@@ -71,7 +74,7 @@ def judge(output: Path, expected: Sequence[Expected], first: int, last: int, sai
     said : str
         The word in its done file: "Complete", "Failure", or "" where there is none.
     """
-    verdict = Verdict()
+    verdict = Verdict(said)
     if said != "Complete":
         verdict.faults.append(
             f"CellProfiler said {said}" if said else "CellProfiler ended before it was done"
