@@ -53,20 +53,28 @@ source "$here/bin/lib/pool.bash"
 dataset='' pipeline='' jobs=100% keep='' dry_run='' quiet='' verbose=''
 plan=() formats=()
 
+# add_format NAME -- asks for tables in one more format
+add_format() {
+  case $1 in
+    csv | parquet | sqlite) formats+=(--format "$1") ;;
+    *) die 64 "--format $1: there is no such format" "csv, parquet, sqlite" ;;
+  esac
+}
+
 # parse ARG... -- reads the command line into the variables above
 parse() {
   while [[ $# -gt 0 ]]; do
     case $1 in
       -d | --dataset) need_value "$1" $# && dataset=$2 && shift 2 ;;
       -p | --pipeline) need_value "$1" $# && pipeline=$2 && shift 2 ;;
-      -t | --tmpdir) need_value "$1" $# && plan+=(-t "$2") && shift 2 ;;
+      -t | --tmpdir) need_value "$1" $# && plan+=("--tmpdir=$2") && shift 2 ;;
       -P | --max-procs) need_value "$1" $# && jobs=$2 && shift 2 ;;
       -k | --group_by_plate) plan+=(-k) && shift ;;
       -c | --create_groups_from_data_file) plan+=(-c) && shift ;;
       -w | --overwrite_batchfile) plan+=(-w) && shift ;;
       --group-by) need_value "$1" $# && plan+=("--group-by=$2") && shift 2 ;;
       --chunk-size) need_value "$1" $# && plan+=("--chunk-size=$2") && shift 2 ;;
-      --format) need_value "$1" $# && formats+=(--format "$2") && shift 2 ;;
+      --format) need_value "$1" $# && add_format "$2" && shift 2 ;;
       --keep-chunks) keep=1 && shift ;;
       --dry-run) dry_run=1 && shift ;;
       -q | --quiet) quiet=1 && shift ;;
@@ -88,13 +96,27 @@ told() {
   fi
 }
 
+# go_on ARG... -- prints the command that goes on, for a shell
+go_on() {
+  local words
+  words=$(printf '%q ' ${PATHNAME_BASENAME:+env "PATHNAME_BASENAME=$PATHNAME_BASENAME"} "$0" "$@")
+  printf '%s\n' "${words% }"
+}
+
+# leave CODE ARG... -- ends with a step's exit code; where a signal ended it, says how to go on
+leave() {
+  if [[ -n $STOPPED ]]; then
+    die 75 "stopped" "go on with: $(go_on "${@:2}")"
+  fi
+  exit "$1"
+}
+
 # close_run STARTED BEFORE ARG... -- says how it ended and exits with what that means
 close_run() {
-  local wall go_on code=0
+  local wall code=0
   wall=$(($(date +%s) - $1))
-  go_on=$(printf '%q ' ${PATHNAME_BASENAME:+env "PATHNAME_BASENAME=$PATHNAME_BASENAME"} "$0" "${@:3}")
   python_step bpcp.closing "$STATUS_DIR" --wall-s "$wall" --before-s "$2" --ran "$LEFT" \
-    --go-on="${go_on% }" ${quiet:+--quiet} || code=$?
+    --go-on="$(go_on "${@:3}")" ${quiet:+--quiet} || code=$?
   event event=closed exit="$code" wall_s="$wall"
   exit "$code"
 }
@@ -108,7 +130,8 @@ main() {
   local slots started before
   started=$(date +%s)
   slots=$(slots_of "$jobs")
-  plan+=(-d "$dataset" -p "$pipeline" --slots "$slots" ${quiet:+-q})
+  # with =, for a name may begin with a dash
+  plan+=("--dataset=$dataset" "--pipeline=$pipeline" --slots "$slots" ${quiet:+-q})
   need_tools
   if [[ -n $dry_run ]]; then
     run_python bpcp.plan "${plan[@]}" --dry-run
@@ -118,15 +141,16 @@ main() {
   catch_signals
 
   told "plan: $STATUS_DIR"
-  step bpcp.plan "${plan[@]}" || exit $?
+  step bpcp.plan "${plan[@]}" || leave $? "$@"
   before=$(python_step bpcp.closing "$STATUS_DIR" --before)
   told "run: CellProfiler's logs are in $LOG_DIR"
   run_pool "$slots" "$quiet"
-  if [[ -n $STOPPED ]]; then
+  if [[ -n $STOPPED || -n $(python_step bpcp.todo "$STATUS_DIR" --undecided) ]]; then
     close_run "$started" "$before" "$@"
   fi
   told "merge"
-  step bpcp.merge -d "$dataset" -p "$pipeline" ${quiet:+-q} "${formats[@]}" || exit $?
+  step bpcp.merge "--dataset=$dataset" "--pipeline=$pipeline" ${quiet:+-q} "${formats[@]}" ||
+    leave $? "$@"
   if [[ -z $keep ]]; then
     pack_chunks "$slots"
   fi

@@ -387,6 +387,9 @@ main() {
     install_cellprofiler
   fi
   verify
+  if [[ -n ${MAKELEVEL:-} ]]; then
+    return # make goes on by itself
+  fi
   if $venv_given; then
     say "next     export BPCP_VENV=$(printf '%q' "$BPCP_VENV"), then: make demo"
   else

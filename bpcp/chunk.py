@@ -37,6 +37,11 @@ _PROGRESS = re.compile(r": Image # (\d+), module (\S+) # (\d+): CPU_time")
 _MODULE_ERROR = re.compile(r"Error detected during run of module (\S+)")
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Warning|Exit|Interrupt)): ?(.*)")
 
+# CellProfiler's words before its first image set.
+_STARTED = "Times reported are CPU and Wall-clock times"
+# So many single image sets that fail alike, one after another, prove the pipeline at fault.
+_PROOF = 3
+
 Unit = tuple[int, int]
 
 
@@ -196,7 +201,7 @@ def _set_aside(task: Task, account: Account, units: Sequence[Unit], root: Path) 
 def _fail(account: Account, first: int, last: int, bad: dict[int, Json], log: Path | None) -> None:
     """Put a unit down as failed: culprits with their reasons, the others for being with them."""
     for n in range(first, last + 1):
-        reason = bad.get(n) or {"reason": f"in one group with image set {min(bad)} of its chunk"}
+        reason = bad.get(n) or {"reason": "in one group with one that failed", "with": min(bad)}
         account.failed.append({"image_set": n, **reason, "log": str(log) if log else None})
 
 
@@ -231,7 +236,7 @@ def _cut_down(task: Task, account: Account, units: list[Unit]) -> None:
                 # killed from outside, or a crash: once more before it is called a failure
                 again = False
                 pending.append(work)
-            elif len(work) == 1 or not started or alike[-2:] == [reason, reason]:
+            elif len(work) == 1 or not started or alike[-_PROOF:] == [reason] * _PROOF:
                 for first, last in work:
                     at = culprit if first <= culprit <= last else first
                     _fail(account, first, last, {at: why}, attempt.log)
@@ -241,7 +246,7 @@ def _cut_down(task: Task, account: Account, units: list[Unit]) -> None:
                 pending += _around(work, culprit)
             elif alike or not probed:
                 # nothing says which one it is: perhaps it is none, and the pipeline is at fault;
-                # then two by themselves fail as well, and the rest need not be tried
+                # then a few by themselves fail alike, and the rest need not be tried
                 probed = True
                 pending += [work[1:], work[:1]]
             else:
@@ -267,11 +272,13 @@ def diagnose(attempt: Attempt, last_module: int) -> tuple[int, Json, bool]:
     started : bool
         Whether it came as far as an image set: where not, cutting it down is no use.
     """
-    number, module_number, error, failed_module = 0, 0, "", ""
+    number, module_number, started, error, failed_module = 0, 0, False, "", ""
     with attempt.log.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             if found := _PROGRESS.search(line):
-                number, module_number = int(found[1]), int(found[3])
+                number, module_number, started = int(found[1]), int(found[3]), True
+            elif line.startswith(_STARTED):
+                started = True
             elif found := _MODULE_ERROR.search(line):
                 failed_module = found[1]
             elif found := _EXCEPTION.match(line):
@@ -282,18 +289,17 @@ def diagnose(attempt: Attempt, last_module: int) -> tuple[int, Json, bool]:
             {"reason": f"{failed_module}: {error or 'failed'}", "module": failed_module},
             True,
         )
-    culprit = number + 1 if number and module_number >= last_module else number
-    if culprit > attempt.last:
-        culprit = 0
+    culprit = number or (attempt.first if started else 0)
+    if number and module_number >= last_module:
+        culprit = number + 1 if number < attempt.last else 0
     if attempt.signal:
         name = signal.Signals(attempt.signal).name
-        return culprit, {"reason": f"CellProfiler was ended by {name}"}, bool(number)
-    named = [re.match(r"image set (\d+)", fault) for fault in attempt.verdict.faults]
-    blamed = next((int(m[1]) for m in named if m), 0)
-    reason = attempt.verdict.faults[0] + (f" ({error})" if error and not blamed else "")
-    if blamed or attempt.verdict.said == "Complete":
-        return blamed, {"reason": reason}, bool(number)
-    return culprit, {"reason": reason}, bool(number)
+        return culprit, {"reason": f"CellProfiler was ended by {name}"}, started
+    for fault in attempt.verdict.faults:
+        if named := re.match(r"image set (\d+):? (.*)", fault):
+            return int(named[1]), {"reason": named[2]}, started
+    reason = attempt.verdict.faults[0] + (f" ({error})" if error else "")
+    return 0 if attempt.verdict.said == "Complete" else culprit, {"reason": reason}, started
 
 
 @contextmanager

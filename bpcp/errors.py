@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import NoReturn
@@ -67,4 +68,14 @@ def run_main(command: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     except PermissionError as error:
         print(f"bpcp {command}: no permission: {error.filename}", file=sys.stderr)
         code = Exit.NO_PERMISSION
+    except OSError as error:
+        # a full disk, a folder that went away: the machine's trouble, not a bug
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"bpcp {command}: {where}{error.strerror}", file=sys.stderr)
+        print("  → make room or mend the folder, then run the same command again", file=sys.stderr)
+        code = Exit.CANNOT_CREATE
+    except Exception:
+        traceback.print_exc()
+        print(f"bpcp {command}: this is a bug in bpcp; please report it", file=sys.stderr)
+        code = Exit.BUG
     sys.exit(int(code))

@@ -96,19 +96,23 @@ def main(argv: Sequence[str]) -> int:
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     parent = os.getppid()
+
+    def over() -> bool:
+        return bool(ended) or os.getppid() != parent
+
     watch = Watch(of_status(args.run))
     terminal = sys.stderr.isatty()
     pause_s = _TERMINAL_S if terminal else _LOG_S
-    while not ended and os.getppid() == parent:
+    while not over():
         # sleep is not cut short by a handler that returns, so it is kept short
         until = time.monotonic() + pause_s
-        while not ended and time.monotonic() < until:
+        while not over() and time.monotonic() < until:
             time.sleep(0.1)
         watch.look()
         width = shutil.get_terminal_size().columns if terminal else 200
         if terminal:
             print(f"\r{watch.line(width):<{width - 1}}", end="", file=sys.stderr, flush=True)
-        elif not ended:
+        elif not over():
             print(watch.line(width), file=sys.stderr, flush=True)
     if terminal:
         print(file=sys.stderr)

@@ -140,7 +140,8 @@ def _failures(workspace: Workspace, planned: Planned, failed: Sequence[Json]) ->
                 "image_number": planned.image_numbers[at],
                 "line": planned.lines[at],
                 "image_set": named,
-                "reason": f["reason"],
+                "reason": f["reason"]
+                + (f", line {planned.lines[int(f['with']) - first]}" if "with" in f else ""),
                 "file": f.get("file"),
                 "chunk": planned.id,
                 "log": f["log"],

@@ -25,6 +25,11 @@ def left(workspace: Workspace) -> list[str]:
     return found
 
 
+def undecided(workspace: Workspace) -> list[str]:
+    """List the chunks without a verdict; in order."""
+    return [p.id for p in read_plan(workspace) if verdict(workspace, p) is None]
+
+
 def clear_leftovers(workspace: Workspace) -> list[Path]:
     """Remove the folders of attempts that were killed; return them.
 
@@ -59,12 +64,16 @@ def clear_leftovers(workspace: Workspace) -> list[Path]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the chunks that are left to run, a line each."""
+    """Print the chunks that are left to run, a line each; or with --undecided only those."""
     parser = Parser("run")
     parser.add_argument("run", type=Path)
+    parser.add_argument("--undecided", action="store_true")
     args = parser.parse_args(argv)
     workspace = of_status(args.run)
     clear_leftovers(workspace)
+    if args.undecided:
+        print("\n".join(undecided(workspace)))
+        return Exit.OK
     for chunk_id in left(workspace):
         print(chunk_id)
     return Exit.OK

@@ -408,6 +408,11 @@ def verdict(workspace: Workspace, planned: Planned) -> Json | None:
     return found if found and found.get("digest") == planned.digest else None
 
 
+def _there(folder: Path, pattern: str) -> str:
+    names = sorted(p.name for p in folder.glob(pattern)) if folder.is_dir() else []
+    return f"in {folder}: {', '.join(names)}" if names else f"{folder} holds none"
+
+
 def main(argv: Sequence[str]) -> int:
     """Tell a script where status, log, lock, joblog and events are; NUL behind each."""
     parser = Parser("run")
@@ -415,6 +420,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("pipeline", type=Path)
     args = parser.parse_args(argv)
     here = locate(args.dataset, args.pipeline)
+    # before the caller makes a folder for a name that was only mistyped
+    if not args.pipeline.is_file():
+        raise BpcpError(
+            Exit.NO_INPUT, f"no pipeline: {args.pipeline}", _there(args.pipeline.parent, "*.cppipe")
+        )
+    if not here.image_list.is_file():
+        lists = here.base / "load_data_csv"
+        raise BpcpError(Exit.NO_INPUT, f"no image list: {here.image_list}", _there(lists, "*"))
     for path in (here.status, here.log, here.lock, here.joblog, here.events):
         sys.stdout.buffer.write(os.fsencode(path) + b"\0")
     return Exit.OK

@@ -10,6 +10,7 @@ POOL_TERMSEQ=TERM,5000,KILL,25
 
 STOPPED='' # the signal that ended this start early
 CHILD=''   # what is being waited for
+LEFT=0     # how many chunks were left to run
 
 # need_tools -- refuses to start where a tool that every run needs is missing
 need_tools() {
@@ -33,10 +34,12 @@ cores() {
 # slots_of JOBS -- prints what GNU parallel's -P JOBS means here: N, N%, +N, -N, or 0 for no limit
 slots_of() {
   local jobs=$1 n all
+  if [[ ! $jobs =~ ^([+-]?[0-9]{1,6}|[0-9]{1,6}%)$ ]]; then
+    die 64 "-P $jobs: not a number of jobs" "as GNU parallel's: 8, 50%, +2, -1, or 0 for no limit"
+  fi
   all=$(cores)
   case $jobs in
     0) n=100000 ;;
-    *[!0-9%+-]* | '' | *?[+-]*) die 64 "-P $jobs: not a number of jobs" "as GNU parallel's: 8, 50%, +2, -1, or 0 for no limit" ;;
     +*) n=$((all + 10#${jobs#+})) ;;
     -*) n=$((all - 10#${jobs#-})) ;;
     *%) n=$((all * 10#${jobs%\%} / 100)) ;;
@@ -48,7 +51,7 @@ slots_of() {
 # open_run DATASET PIPELINE -- sets STATUS_DIR, LOG_DIR, LOCK, JOBLOG and EVENTS
 open_run() {
   local paths
-  mapfile -d '' -t paths < <(run_python bpcp.workspace "$1" "$2")
+  mapfile -d '' -t paths < <(run_python bpcp.workspace -- "$1" "$2")
   wait "$!" || exit $?
   STATUS_DIR=${paths[0]} LOG_DIR=${paths[1]} LOCK=${paths[2]} JOBLOG=${paths[3]} EVENTS=${paths[4]}
   if ! mkdir -p -- "$STATUS_DIR" "$LOG_DIR" 2>/dev/null; then
@@ -116,9 +119,16 @@ step() {
 
 # run_pool SLOTS QUIET -- runs what is left of the plan; sets LEFT to how many chunks that were
 run_pool() {
-  local slots=$1 quiet=$2 ids progress=''
+  local slots=$1 quiet=$2 ids id tasks=() progress=''
+  if [[ -n $STOPPED ]]; then
+    return
+  fi
   ids=$(python_step bpcp.todo "$STATUS_DIR")
-  LEFT=$(grep -c . <<<"$ids" || [[ $? -eq 1 ]])
+  for id in $ids; do
+    # all are given as input: GNU parallel would replace a {} that stands in the command
+    tasks+=("$BPCP_ROOT/bin/bpcp" "$STATUS_DIR" "$id")
+    LEFT=$((LEFT + 1))
+  done
   if [[ $LEFT -eq 0 ]]; then
     return
   fi
@@ -126,8 +136,9 @@ run_pool() {
   # exec and setpriv: when GNU parallel dies, however, each run-chunk is told
   PARALLEL_SHELL=/bin/bash setpriv --pdeathsig TERM -- parallel --plain --will-cite --quote \
     --jobs "$slots" --joblog "$JOBLOG" --termseq "$POOL_TERMSEQ" \
-    exec setpriv --pdeathsig TERM -- "$BPCP_ROOT/bin/bpcp" run-chunk "$STATUS_DIR" '{}' \
-    <<<"$ids" >>"$EVENTS" 2>&1 &
+    --null --max-args 3 \
+    exec setpriv --pdeathsig TERM -- '{1}' run-chunk '{2}' '{3}' \
+    < <(printf '%s\0' "${tasks[@]}") >>"$EVENTS" 2>&1 &
   local pool=$!
   if [[ -z $quiet ]]; then
     (run_python bpcp.progress "$STATUS_DIR") 9>&- &

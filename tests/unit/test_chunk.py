@@ -82,7 +82,7 @@ def test_a_good_chunk(screen: Screen) -> None:
         ("crash", "CellProfiler was ended by SIGSEGV"),
     ],
 )
-@pytest.mark.parametrize("at", ["f4.tif", "f1.tif/f7.tif"])
+@pytest.mark.parametrize("at", ["f4.tif", "f1.tif/f2.tif/f7.tif"])
 def test_exactly_the_bad_image_sets_are_left(
     screen: Screen, monkeypatch: pytest.MonkeyPatch, mode: str, reason: str, at: str
 ) -> None:
@@ -104,6 +104,30 @@ def test_exactly_the_bad_image_sets_are_left(
     assert overlays == {f"f{n}_overlay.png" for n in covered}
     screen.merge()
     assert [int(r["ImageNumber"]) for r in screen.table("Image.csv")] == sorted(covered)
+
+
+@pytest.mark.parametrize("at", ["f1.tif", "f3.tif"])
+def test_a_crash_while_loading_is_blamed_on_what_was_loaded(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    screen.fill(4)
+    screen.plan("-q", "--chunk-size", "4")
+    monkeypatch.setenv("FAKE_MODE", "crash-loading")
+    monkeypatch.setenv("FAKE_AT", at)
+    screen.run()
+    assert screen.failed() == [at]
+
+
+def test_where_no_table_comes_out_not_every_image_set_is_tried(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipeline at fault costs a few attempts, not one for each image set."""
+    screen.fill(20)
+    screen.plan("-q", "--chunk-size", "20")
+    monkeypatch.setenv("FAKE_MODE", "nothing")
+    (verdict,) = screen.run()
+    assert len(verdict["failed"]) == 20
+    assert verdict["cost"]["attempts"] == 7
 
 
 @pytest.mark.parametrize("mode", ["nothing", "exception", "crash", "half"])
@@ -148,9 +172,10 @@ def test_a_group_fails_together(screen: Screen, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("FAKE_AT", "f4.tif")
     (verdict,) = screen.run()
     assert [(f["image_set"], f["reason"]) for f in verdict["failed"]] == [
-        (3, "in one group with image set 4 of its chunk"),
-        (4, "image set 4: 01LoadData failed"),
+        (3, "in one group with one that failed"),
+        (4, "01LoadData failed"),
     ]
+    assert verdict["failed"][0]["with"] == 4
     assert [(p["first"], p["last"]) for p in verdict["parts"]] == [(1, 2), (5, 6)]
 
 
@@ -162,7 +187,7 @@ def test_a_group_with_a_missing_file_fails_together(screen: Screen) -> None:
     (verdict,) = screen.run()
     assert [f["reason"] for f in verdict["failed"]] == [
         "missing file",
-        "in one group with image set 1 of its chunk",
+        "in one group with one that failed",
     ]
 
 
@@ -328,7 +353,7 @@ def test_main_says_what_failed(screen: Screen, monkeypatch: pytest.MonkeyPatch) 
     process = run_chunk(screen, name)
     _, said = process.communicate(timeout=30)
     assert process.returncode == Exit.SOME_FAILED
-    assert said == f"chunk={name} image_set=2 failed='image set 2: 01LoadData failed'\n"
+    assert said == f"chunk={name} image_set=2 failed='01LoadData failed'\n"
 
 
 def attempt(
@@ -377,7 +402,7 @@ def test_diagnose_a_crash(tmp_path: Path, log: str, culprit: int, started: bool)
 
 def test_diagnose_by_what_the_check_said(tmp_path: Path) -> None:
     found = diagnose(attempt(tmp_path, finished(1, 2, 3, 4, 5), faults=("image set 4: bad",)), 3)
-    assert found == (4, {"reason": "image set 4: bad"}, True)
+    assert found == (4, {"reason": "bad"}, True)
 
 
 def test_diagnose_without_a_hint(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_the_demos_pipeline() -> None:
     assert found.group_keys == ()
     assert found.image_base == "None|"
     assert found.aggregators() == found.place_users() == found.count_users(10**6) == []
-    assert list(found.tables()) == [Table("*.csv", ())]
+    assert list(found.tables()) == [Table("*.csv", ()), Table("Experiment.csv", ("Experiment",))]
     assert re.fullmatch("[0-9a-f]{64}", found.sha256)
 
 
@@ -190,9 +190,25 @@ def test_prefix_delimiter_and_subfolder(tmp_path: Path) -> None:
     assert not re.fullmatch(found.pattern(), "tables/P1/MyExpt_NucleiXtxt")
 
 
-def test_tables_of_everything(tmp_path: Path) -> None:
-    text = export(Export_all_measurement_types="Yes", Add_a_prefix="Yes")
-    assert tables(tmp_path, text) == [Table("MyExpt_*.csv", ())]
+@pytest.mark.parametrize(
+    ("folder", "of_objects", "of_experiment"),
+    [
+        ("Default Output Folder|", "", ""),
+        ("Default Output Folder sub-folder|a/b", "a/b/", "a/b/"),
+        (r"Default Output Folder sub-folder|\g<Plate>", r"\g<Plate>/", ""),
+        (r"Default Output Folder sub-folder|a/p\g<Plate>/b", r"a/p\g<Plate>/b/", "a/"),
+    ],
+)
+def test_tables_of_everything(
+    tmp_path: Path, folder: str, of_objects: str, of_experiment: str
+) -> None:
+    text = export(
+        Export_all_measurement_types="Yes", Add_a_prefix="Yes", Output_file_location=folder
+    )
+    assert tables(tmp_path, text) == [
+        Table(f"{of_objects}MyExpt_*.csv", ()),
+        Table(f"{of_experiment}MyExpt_Experiment.csv", ("Experiment",)),
+    ]
 
 
 def test_refuses_tables_elsewhere(tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ def test_a_link_in_the_way_is_replaced_and_not_followed(tmp_path: Path) -> None:
     publish.publish("a", tmp_path / "out", tmp_path / "analysis", tmp_path / "replaced")
     assert victim.read_bytes() == b"mine"
     assert not (tmp_path / "analysis/a").is_symlink()
+    # a link is nobody's result: it is not worth keeping
+    assert not (tmp_path / "replaced").exists()
 
 
 def test_moves_across_file_systems(tmp_path: Path, elsewhere: Path) -> None:

@@ -58,7 +58,7 @@ def test_nothing_written(tmp_path: Path) -> None:
 
 def change_images(change: Callable[[Rows], object]) -> Callable[[Path], object]:
     def apply(output: Path) -> None:
-        images, nuclei = good()
+        images, _ = good()
         change(images)
         write_csv(output / "Image.csv", [IMAGE, *images])
 

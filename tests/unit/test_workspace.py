@@ -83,9 +83,14 @@ def test_main_prints_paths_for_a_script(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], folder: str
 ) -> None:
     pipeline = tmp_path / folder / "pipelines" / "p.cppipe"
-    workspace.main(["d", str(pipeline)])
-    sys.stdout.flush()
     found = locate("d", pipeline)
+    refused(Exit.NO_INPUT, "no pipeline", workspace.main, ["d", str(pipeline)])
+    for path in (pipeline, found.image_list):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    refused(Exit.NO_INPUT, "no image list", workspace.main, ["other", str(pipeline)])
+    assert workspace.main(["d", str(pipeline)]) == Exit.OK
+    sys.stdout.flush()
     paths = capfdbinary.readouterr().out.split(b"\0")
     own = (found.status, found.log, found.lock, found.joblog, found.events)
     assert paths == [*map(os.fsencode, own), b""]

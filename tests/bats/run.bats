@@ -1,0 +1,526 @@
+#!/usr/bin/env bats
+# The entry script over real GNU parallel and a fake CellProfiler: whole runs, failures and kills.
+# shellcheck disable=SC2016,SC2030,SC2031,SC2089,SC2090,SC2154 # each test is a subshell of its own; names are hostile; run sets stderr
+
+setup() {
+  bats_require_minimum_version 1.5.0
+  export BATS_LIB_PATH=${BATS_LIB_PATH:-/usr/lib/bats}
+  load "$BATS_LIB_PATH/bats-support/load"
+  load "$BATS_LIB_PATH/bats-assert/load"
+  root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+  entry=$root/run_analysis_pipeline.sh
+  bpcp=$root/bin/bpcp
+  unset PATHNAME_BASENAME BPCP_LOCK_HELD
+  export HOME=$BATS_TEST_TMPDIR/home TMPDIR=$BATS_TEST_TMPDIR/tmp
+  export BPCP_CELLPROFILER=$root/tests/fakes/cellprofiler FAKE_JOURNAL=$BATS_TEST_TMPDIR/journal
+  mkdir -p "$HOME" "$TMPDIR" "$BATS_TEST_TMPDIR/cwd"
+  cd "$BATS_TEST_TMPDIR/cwd" || return
+  # names that a shell, a CSV or GNU parallel could stumble over
+  base=$BATS_TEST_TMPDIR/'it'\''s; $(touch x) & "ü" {} `touch y`'
+  dataset='-plate 1; $(touch x) & "ü" {}'
+  screen 6
+}
+
+teardown() {
+  # nothing in a name may have been run as a command
+  run find "$BATS_TEST_TMPDIR/cwd" -mindepth 1
+  assert_output ''
+  if [[ -n ${started:-} ]]; then
+    kill -KILL "$started" 2>/dev/null || true
+  fi
+}
+
+# screen COUNT -- makes a workspace with COUNT image sets, and sets pipeline, list, state and analysis
+screen() {
+  local i
+  mkdir -p "$base/pipelines" "$base/load_data_csv/$dataset" "$base/images & more"
+  pipeline=$base/pipelines/measure.v2.cppipe
+  list=$base/load_data_csv/$dataset/load_data.csv
+  state=$base/status/$dataset/measure
+  analysis=$base/analysis/$dataset/measure
+  printf 'FileName_DNA,PathName_DNA,Metadata_Plate,Metadata_Well\r\n' >"$list"
+  for ((i = 1; i <= $1; i++)); do
+    # a file of n bytes has n modulo 7 nuclei
+    printf '%*s' $((7 + i)) '' >"$base/images & more/f$i.tif"
+    printf 'f%d.tif,images & more,P%d,A%02d\r\n' "$i" $(((i + 2) / 3)) "$i" >>"$list"
+  done
+  write_pipeline >"$pipeline"
+}
+
+# write_pipeline [MODULE] -- prints a pipeline
+write_pipeline() {
+  cat <<END
+CellProfiler Pipeline: http://www.cellprofiler.org
+Version:5
+
+LoadData:[module_num:1|enabled:True]
+    Base image location:None|
+    Process just a range of rows?:No
+    Group images by metadata?:No
+
+${1:-IdentifyPrimaryObjects}:[module_num:2|enabled:True]
+    Name the primary objects to be identified:Nuclei
+
+ExportToSpreadsheet:[module_num:3|enabled:True]
+    Select the column delimiter:Comma (",")
+    Output file location:Default Output Folder|
+    Export all measurement types?:Yes
+    Add a prefix to file names?:No
+END
+}
+
+# go ARG... -- runs the entry script on the workspace
+go() {
+  run --separate-stderr "$entry" -d "$dataset" -p "$pipeline" --chunk-size 2 "$@"
+}
+
+# ran -- prints how many CellProfiler processes were started since the last call
+ran() {
+  local count=0
+  [[ -e $FAKE_JOURNAL ]] && count=$(wc -l <"$FAKE_JOURNAL") && rm "$FAKE_JOURNAL"
+  printf '%d\n' "$count"
+}
+
+# images -- prints the images that CellProfiler processes were given, a process each line
+images() {
+  sed 's/.*"images": \[\(.*\)\].*/\1/; s/[",]//g' "$FAKE_JOURNAL" | sort
+}
+
+# complete COUNT -- asserts that the result holds COUNT image sets
+complete() {
+  assert_equal "$(python3 -c 'import csv, sys
+print(len(list(csv.DictReader(open(sys.argv[1], newline="")))))' "$analysis/Image.csv")" "$1"
+}
+
+# until_true COMMAND... -- waits for a command to succeed, for at most ten seconds
+until_true() {
+  local i
+  for ((i = 0; i < 200; i++)); do
+    "$@" && return
+    sleep 0.05
+  done
+  fail "waited in vain: $*"
+}
+
+# begin ARG... -- starts the entry script in the background, with slow image sets, until one runs
+begin() {
+  rm -f "$FAKE_JOURNAL"
+  # an asynchronous child would ignore INT
+  FAKE_MODE=slow FAKE_SLEEP=${slow:-60} env --default-signal=INT,HUP,TERM \
+    "$entry" -d "$dataset" -p "$pipeline" --chunk-size 2 "$@" \
+    >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" 3>&- &
+  started=$!
+  until_true test -s "$FAKE_JOURNAL"
+}
+
+# ended -- waits for what `begin` started; sets code
+ended() {
+  code=0
+  wait "$started" || code=$?
+  started=
+  said=$(<"$BATS_TEST_TMPDIR/err")
+}
+
+# family PID -- prints a process and all that came of it, one a line
+family() {
+  local child
+  printf '%s\n' "$1"
+  for child in $(pgrep -P "$1"); do
+    family "$child"
+  done
+}
+
+# member NAME PID... -- prints the first of some processes whose command line holds NAME
+member() {
+  local name=$1 pid
+  shift
+  for pid in "$@"; do
+    if tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q -- "$name"; then
+      printf '%s\n' "$pid"
+      return
+    fi
+  done
+  return 1
+}
+
+# none_left PID... -- succeeds where none of some processes runs any more
+none_left() {
+  local pid
+  for pid in "$@"; do
+    if [[ -e /proc/$pid/status ]] && ! grep -q '^State:.Z' "/proc/$pid/status"; then
+      return 1
+    fi
+  done
+}
+
+# clean -- asserts that no attempt left a folder or says that it runs
+clean() {
+  run find "$state" -path '*/attempts/*' -o -name running.json
+  assert_output ''
+}
+
+@test "a wrong command line is 64, and nothing is made" {
+  local option
+  for option in -d --dataset -p --pipeline -t --tmpdir -P --max-procs --group-by --chunk-size --format; do
+    run --separate-stderr "$entry" "$option"
+    assert_failure 64
+    [[ $stderr == *"$option needs a value"*--help* ]] || fail "$stderr"
+  done
+  for option in --nope --nope=1 -x plate -- --chunk; do
+    run --separate-stderr "$entry" -d "$dataset" "$option" x
+    assert_failure 64
+  done
+  run --separate-stderr "$entry" -p "$pipeline"
+  assert_failure 64
+  [[ $stderr == *'no dataset: -d NAME'* ]]
+  run --separate-stderr "$entry" -d "$dataset"
+  assert_failure 64
+  [[ $stderr == *'no pipeline: -p FILE'* ]]
+  run --separate-stderr "$entry" -d a/b -p "$pipeline"
+  assert_failure 64
+  [[ $stderr == *'not a name for a dataset'* ]]
+  assert [ ! -e "$base/status" ]
+  assert_equal "$(ran)" 0
+}
+
+@test "-P takes what GNU parallel takes" {
+  local cores jobs
+  cores=$(PYTHONPATH=$root "${BPCP_VENV:-$root/.venv}/bpcp/bin/python" -m bpcp.limits)
+  screen $((cores + 9))
+  local wanted
+  while read -r jobs wanted; do
+    go -P "$jobs" --chunk-size 1 --dry-run
+    assert_success
+    [[ $stderr == *", $wanted at a time" ]] || fail "-P $jobs: $stderr"
+  done <<END
+8 8
+08 8
+50% $((cores / 2 > 0 ? cores / 2 : 1))
+100% $cores
++1 $((cores + 1))
+-1 $((cores > 1 ? cores - 1 : 1))
+-999 1
+0 $((cores + 9))
+END
+}
+
+@test "-P refuses all else with 64" {
+  local jobs
+  for jobs in x 8x 1+1 --5 '' ' ' '1 2' + - % +% -% 5%% %5 +-1 1.5 50%1 '$(touch x)' 'a[$(touch x)]'; do
+    go "-P" "$jobs" --dry-run
+    assert_failure 64
+    [[ $stderr == *"-P $jobs: not a number of jobs"*'8, 50%, +2, -1'* ]] || fail "-P $jobs: $stderr"
+  done
+}
+
+@test "without GNU parallel it is 69" {
+  local tools=$BATS_TEST_TMPDIR/tools
+  mkdir "$tools"
+  cp -s /usr/bin/* /bin/* "$tools/" 2>/dev/null || true
+  rm -f "$tools/parallel"
+  PATH=$tools go
+  assert_failure 69
+  [[ $stderr == *'missing: parallel'*ami_setup/install.sh* ]]
+  printf '#!/bin/sh\necho "parallel: invalid option -- '\''-'\''" >&2\nexit 1\n' >"$tools/parallel"
+  chmod +x "$tools/parallel"
+  PATH=$tools go
+  assert_failure 69
+  [[ $stderr == *"$tools/parallel is not GNU parallel"*moreutils* ]]
+  assert [ ! -e "$base/status" ]
+}
+
+@test "missing input is 66 and makes no folder" {
+  go -p "$base/pipelines/gone.cppipe"
+  assert_failure 66
+  [[ $stderr == *'no pipeline: '*gone.cppipe*'measure.v2.cppipe'* ]]
+  run --separate-stderr "$entry" -d other -p "$pipeline"
+  assert_failure 66
+  [[ $stderr == *'no image list: '*load_data_csv/other/load_data.csv* ]]
+  run find "$base" -name status -o -name log -o -name analysis
+  assert_output ''
+}
+
+@test "an unknown module is 65 and never done" {
+  write_pipeline MeasureNoSuch >"$pipeline"
+  go
+  assert_failure 65
+  [[ $stderr == *'Could not find the MeasureNoSuch module'* ]]
+  [[ $stderr != *done* ]]
+  [[ $stderr != *Traceback* ]]
+  assert_equal "$(ran)" 0
+  assert [ ! -e "$analysis" ]
+}
+
+@test "a folder that cannot be made is 73" {
+  touch "$base/status"
+  go
+  assert_failure 73
+  [[ $stderr == *"can't make $state"* ]]
+}
+
+@test "a whole run, and then nothing to do" {
+  go
+  assert_success
+  assert_equal "$output" ''
+  [[ $stderr == *'plan: 6 image sets in 3 chunks of 2'* ]]
+  [[ $stderr == *'done: 6 of 6 image sets in '*'21 Nuclei'*"result: $analysis"* ]]
+  complete 6
+  clean
+  assert_equal "$(ran)" 3
+  assert_equal "$(cut -d, -f3 "$analysis/Image.csv" | tr -d '\r' | paste -sd' ')" \
+    'FileName_DNA f1.tif f2.tif f3.tif f4.tif f5.tif f6.tif'
+  # the chunks' own tables are packed, and what is packed is still merged
+  run find "$state" -path '*/tables/*' -type f ! -name '*.gz'
+  assert_output ''
+  local before
+  before=$(cd "$analysis" && find . -type f -exec sha256sum {} + | sort)
+  rm "$analysis/Nuclei.csv"
+
+  go
+  assert_success
+  [[ $stderr == *'nothing to do: 6 of 6 image sets are done already'* ]]
+  assert_equal "$(ran)" 0
+  assert_equal "$(cd "$analysis" && find . -type f -exec sha256sum {} + | sort)" "$before"
+  run "$bpcp" status --dataset="$dataset" -p "$pipeline"
+  assert_success
+}
+
+@test "a name with a line break, relative names, and a link to the entry script" {
+  base=$BATS_TEST_TMPDIR/$'two\nlines'
+  screen 3
+  ln -s "$entry" "$base/a link"
+  cd "$base/pipelines" || return
+  run --separate-stderr "../a link" "--dataset=$dataset" --pipeline=measure.v2.cppipe --chunk-size=1 --max-procs=2
+  assert_success
+  complete 3
+  assert_equal "$(ran)" 3
+}
+
+@test "-q prints nothing where all is well, and only what is wrong otherwise" {
+  go -q
+  assert_success
+  assert_equal "$output$stderr" ''
+  complete 6
+  rm "$base/images & more/f2.tif"
+  screen 7
+  rm "$base/images & more/f7.tif"
+  go -q
+  assert_failure 1
+  [[ $stderr == *'missing file'*f7.tif* ]]
+}
+
+@test "--dry-run writes nothing" {
+  local before
+  before=$(find "$base" | sort)
+  go --dry-run
+  assert_success
+  assert_equal "${#lines[@]}" 4
+  assert_line --index 0 $'chunk\timage_sets\tfirst\tlast\tfirst_row\tstate'
+  assert_equal "$(find "$base" | sort)" "$before"
+  assert_equal "$(ran)" 0
+  run find "$TMPDIR" -mindepth 1
+  assert_output ''
+}
+
+@test "--keep-chunks, --format, -t and -k" {
+  mkdir "$BATS_TEST_TMPDIR/ram disk"
+  run --separate-stderr "$entry" -d "$dataset" -p "$pipeline" -k --keep-chunks --format parquet \
+    --format=sqlite -t "$BATS_TEST_TMPDIR/ram disk" -v
+  assert_success
+  [[ $stderr == *'in 2 chunks of 3, grouped by Plate'* ]]
+  run find "$state" -path '*/tables/*' -name '*.gz'
+  assert_output ''
+  run find "$BATS_TEST_TMPDIR/ram disk" -mindepth 1
+  assert_output ''
+  assert_equal "$(head -c 4 "$analysis/Nuclei.parquet")" PAR1
+  assert_equal "$(head -c 13 "$analysis/measure.sqlite")" 'SQLite format'
+  ran
+  screen 7
+  go --format excel
+  assert_failure 64
+  # refused before anything ran
+  assert_equal "$(ran)" 0
+  [[ $stderr == *csv*parquet*sqlite* ]]
+}
+
+@test "failed image sets are 1 and named; mended, only they run again" {
+  local kept=$BATS_TEST_TMPDIR/kept
+  mv "$base/images & more/f3.tif" "$kept"
+  FAKE_MODE=module-error FAKE_AT=f6.tif go
+  assert_failure 1
+  [[ $stderr == *'done: 4 of 6 image sets in '*', 2 failed'* ]]
+  [[ $stderr == *"line 4 of load_data.csv (P1 A03): missing file"*"$base/images & more/f3.tif"* ]]
+  [[ $stderr == *'line 7 of load_data.csv (P2 A06): 01LoadData failed'* ]]
+  complete 4
+  assert_equal "$(cut -d, -f8 "$analysis/Image.csv" | paste -sd' ')" 'ImageNumber 1 2 4 5'
+  run "$bpcp" status --dataset="$dataset" -p "$pipeline"
+  assert_failure 1
+  rm "$FAKE_JOURNAL"
+
+  mv "$kept" "$base/images & more/f3.tif"
+  go
+  assert_success
+  assert_equal "$(images | paste -sd' ')" 'f3.tif f6.tif'
+  complete 6
+}
+
+@test "the words at the end are a command that goes on" {
+  export PATHNAME_BASENAME=$BATS_TEST_TMPDIR/'other root; "ü"'
+  mkdir "$PATHNAME_BASENAME"
+  mv "$base/images & more" "$PATHNAME_BASENAME/"
+  begin
+  kill -TERM "$started"
+  ended
+  assert_equal "$code" 75
+  [[ $said == *'stopped: 0 of 6 image sets done, 6 left'* ]]
+  local command=${said##*→ go on with: }
+  unset PATHNAME_BASENAME
+  run bash -c "$command"
+  assert_success
+  complete 6
+}
+
+@test "TERM, INT and HUP stop it in good order; it goes on where it stopped" {
+  local signal processes
+  for signal in TERM INT HUP; do
+    # others are done before
+    rm -rf "$base/status" "$base/analysis"
+    FAKE_AT=f5.tif begin
+    until_true grep -q f5 "$FAKE_JOURNAL"
+    until_true find_done
+    mapfile -t processes < <(family "$started")
+    assert [ "${#processes[@]}" -gt 3 ]
+    kill -"$signal" "$started"
+    ended
+    assert_equal "$signal $code" "$signal 75"
+    [[ $said == *'go on with: '* ]]
+    assert none_left "${processes[@]}"
+    clean
+    assert [ ! -e "$analysis/Image.csv" ]
+  done
+  goes_on
+}
+
+@test "chunks that were done before it was stopped do not run again" {
+  slow=0.3 begin -P 1
+  until_true find_done
+  kill -TERM "$started"
+  ended
+  assert_equal "$code" 75
+  goes_on
+}
+
+# find_done -- succeeds where a chunk is done
+find_done() {
+  find "$state/chunks" -name done.json 2>/dev/null | grep -q .
+}
+
+# killed NAME -- kills the process of the family whose command line holds NAME, at a second chunk
+killed() {
+  slow=1 begin -P 1
+  until_true find_done
+  local name=$1
+  until_true sees "$name"
+  kill -KILL "$victim"
+}
+
+# sees NAME -- sets processes and victim, where a process with NAME runs
+sees() {
+  mapfile -t processes < <(family "$started")
+  victim=$(member "$1" "${processes[@]}")
+}
+
+# goes_on -- asserts that the same command completes, and that done chunks do not run again
+goes_on() {
+  local finished
+  finished=$(find "$state/chunks" -name done.json | wc -l)
+  assert [ "$finished" -ge 1 ]
+  ran
+  go
+  assert_success
+  assert_equal "$(ran)" $((3 - finished))
+  complete 6
+  clean
+}
+
+@test "kill -9 of the entry script ends all that it started" {
+  killed run_analysis_pipeline.sh
+  ended
+  assert_equal "$code" 137
+  until_true none_left "${processes[@]}"
+  goes_on
+}
+
+@test "kill -9 of GNU parallel ends its chunks; 75" {
+  killed 'parallel --plain'
+  ended
+  assert_equal "$code" 75
+  until_true none_left "${processes[@]}"
+  goes_on
+}
+
+@test "kill -9 of a run-chunk ends its CellProfiler, and not the others; 75" {
+  killed 'bpcp.chunk'
+  ended
+  assert_equal "$code" 75
+  [[ $said == *'stopped: '*' left'*'go on with: '* ]]
+  until_true none_left "${processes[@]}"
+  goes_on
+}
+
+@test "kill -9 of a CellProfiler is mended on the spot" {
+  killed fakes/cellprofiler
+  ended
+  assert_equal "$code" 0
+  # its chunk was tried twice
+  assert_equal "$(grep -h '"attempts"' "$state"/chunks/*/done.json | sort | paste -sd' ')" \
+    '  "attempts": 1,   "attempts": 1,   "attempts": 2,'
+  complete 6
+  clean
+}
+
+@test "a second start while one runs is 75 and names the holder" {
+  begin
+  go
+  assert_failure 75
+  [[ $stderr == *"another process is at work on this run: pid=$started host="* ]]
+  run --separate-stderr "$bpcp" merge --dataset="$dataset" -p "$pipeline"
+  assert_failure 75
+  [[ $stderr == *"pid=$started"* ]]
+  # asking how far it is does not disturb
+  run "$bpcp" status --dataset="$dataset" -p "$pipeline"
+  assert_failure 75
+  assert_output --partial 'running'
+  kill -TERM "$started"
+  ended
+  assert_equal "$code" 75
+  assert_equal "$(cat "$BATS_TEST_TMPDIR/out")" ''
+}
+
+@test "each step is a command of its own" {
+  run --separate-stderr "$bpcp" run -d "$dataset" -p "$pipeline"
+  assert_failure 66
+  run "$bpcp" plan --dataset="$dataset" -p "$pipeline" --chunk-size 2 -q
+  assert_success
+  assert_output ''
+  run "$bpcp" status --dataset="$dataset" -p "$pipeline"
+  assert_failure 75
+  local chunk
+  chunk=$(find "$state/chunks" -mindepth 1 -maxdepth 1 -printf '%f\n' | head -n 1)
+  run "$bpcp" run-chunk "$state" "$chunk"
+  assert_success
+  run --separate-stderr "$bpcp" merge --dataset="$dataset" -p "$pipeline"
+  assert_failure 75
+  [[ $stderr == *'2 of 3 chunks are not done'* ]]
+  run --separate-stderr "$bpcp" run -d "$dataset" -p "$pipeline" -q
+  assert_failure 75
+  [[ $stderr == *'6 of 6 image sets done'*'not merged yet'* ]]
+  assert_equal "$(ran)" 3
+  run --separate-stderr "$bpcp" merge --dataset="$dataset" -p "$pipeline"
+  assert_success
+  [[ $stderr == *'merged: 3 tables, 21 objects'* ]]
+  run "$bpcp" status --dataset="$dataset" -p "$pipeline"
+  assert_success
+  run "$bpcp" compare "$analysis" "$analysis"
+  assert_success
+}

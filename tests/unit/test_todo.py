@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import Screen
+
+from bpcp import todo
+from bpcp.workspace import write_json
+
+
+@pytest.fixture
+def planned(screen: Screen) -> Screen:
+    screen.fill(6)
+    screen.plan("-q", "--chunk-size", "2")
+    return screen
+
+
+def says_it_runs(screen: Screen, folder: Path) -> Path:
+    """Write down an attempt of the first chunk, as one that was killed leaves it."""
+    path = screen.workspace.chunk(screen.chunks()[0]).running
+    write_json(path, {"pid": 1, "folder": str(folder), "log": "x"})
+    return path
+
+
+def test_left_are_those_without_a_verdict_and_those_with_failures(planned: Screen) -> None:
+    assert todo.left(planned.workspace) == planned.chunks()
+    (planned.images / "f3.tif").unlink()
+    planned.run()
+    assert todo.left(planned.workspace) == [planned.chunks()[1]]
+    planned.workspace.chunk(planned.chunks()[0]).done.write_text("{")
+    assert todo.left(planned.workspace) == planned.chunks()[:2]
+
+
+def test_main_prints_them(planned: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    assert todo.main([str(planned.workspace.status)]) == 0
+    assert capsys.readouterr().out.split() == planned.chunks()
+    planned.run()
+    todo.main([str(planned.workspace.status)])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_dead_attempts_folder_is_removed_where_it_worked(planned: Screen, tmp_path: Path) -> None:
+    folder = tmp_path / "scratch" / "bpcp-0123-xyz"
+    (folder / "output").mkdir(parents=True)
+    (folder / "output" / "a.png").touch()
+    running = says_it_runs(planned, folder)
+    assert todo.clear_leftovers(planned.workspace) == [folder]
+    assert not folder.exists()
+    assert not running.exists()
+    assert folder.parent.is_dir()
+
+
+def test_whatever_lies_among_the_runs_own_attempts_is_removed(planned: Screen) -> None:
+    folder = planned.workspace.attempts / "bpcp-0123-xyz"
+    (folder / "tmp").mkdir(parents=True)
+    assert todo.clear_leftovers(planned.workspace) == [folder]
+    assert not folder.exists()
+
+
+def test_a_link_is_not_followed(planned: Screen, tmp_path: Path) -> None:
+    victim = tmp_path / "bpcp-victim"
+    victim.mkdir()
+    (victim / "thesis.doc").touch()
+    link = tmp_path / "bpcp-0123-xyz"
+    link.symlink_to(victim)
+    running = says_it_runs(planned, link)
+    assert todo.clear_leftovers(planned.workspace) == []
+    assert (victim / "thesis.doc").exists()
+    assert not running.exists()
+
+
+def test_a_link_among_the_attempts_is_not_followed(planned: Screen, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "thesis.doc").touch()
+    planned.workspace.attempts.mkdir()
+    (planned.workspace.attempts / "bpcp-1").symlink_to(victim)
+    todo.clear_leftovers(planned.workspace)
+    assert (victim / "thesis.doc").exists()
+
+
+def test_a_foreign_name_is_left_alone(planned: Screen, tmp_path: Path) -> None:
+    folder = tmp_path / "my data"
+    folder.mkdir()
+    says_it_runs(planned, folder)
+    assert todo.clear_leftovers(planned.workspace) == []
+    assert folder.is_dir()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to give a folder away")
+def test_a_folder_of_somebody_else_is_left_alone(planned: Screen, tmp_path: Path) -> None:
+    folder = tmp_path / "bpcp-0123-xyz"
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    says_it_runs(planned, folder)
+    assert todo.clear_leftovers(planned.workspace) == []
+    assert folder.is_dir()
+
+
+def test_a_folder_that_is_gone_already(planned: Screen, tmp_path: Path) -> None:
+    running = says_it_runs(planned, tmp_path / "bpcp-gone")
+    assert todo.clear_leftovers(planned.workspace) == []
+    assert not running.exists()
