@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ def run_main(command: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run `main` on the command line and exit; a user's mistake never shows a traceback."""
     try:
         code = main(sys.argv[1:])
+        sys.stdout.flush()
     except BpcpError as error:
         print(f"bpcp {command}: {error}", file=sys.stderr)
         if error.todo:
@@ -62,8 +64,8 @@ def run_main(command: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # the reader of a pipe (head, less) has seen enough
-        sys.stderr.close()
+        # the reader of a pipe (head, less) has seen enough; nothing may be left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.OK
     except PermissionError as error:
         print(f"bpcp {command}: no permission: {error.filename}", file=sys.stderr)
