@@ -474,9 +474,12 @@ def main(arguments: Sequence[str]) -> int:
         ) from error
     nuclei = sum(truth.nuclei for truth in truths)
     empty = sum(truth.nuclei + truth.nuclei_cut == 0 for truth in truths)
-    say(f"drew {len(truths):,} image sets with {nuclei:,} nuclei ({empty} without any cell); next:")
-    print(demo.run_command())
-    say(f"and then: {demo.command('--check')}")
+    say(f"drew {len(truths):,} image sets with {nuclei:,} nuclei ({empty} without any cell)")
+    # make goes on by itself
+    if "MAKELEVEL" not in os.environ:
+        say("next:")
+        print(demo.run_command())
+        say(f"and then: {demo.command('--check')}")
     return Exit.OK
 
 

@@ -27,6 +27,7 @@ from bpcp.cut import (
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.imagelist import ImageList, Row, row_text
 from bpcp.limits import read_limits
+from bpcp.tables import is_there
 from bpcp.todo import clear_leftovers
 from bpcp.workspace import (
     Json,
@@ -327,28 +328,64 @@ def _remember(workspace: Workspace, verdicts: Sequence[Json]) -> None:
         write_json(workspace.superseded, {**(read_json(workspace.superseded) or {}), **files})
 
 
-def drop_stale(workspace: Workspace, planned: Sequence[Planned]) -> int:
-    """Drop the verdicts of chunks whose image files changed since; return how many."""
+def drop_stale(workspace: Workspace, planned: Sequence[Planned]) -> list[str]:
+    """Drop the verdicts that no longer hold, and say why.
+
+    They don't where an image file changed since it was analysed, or a file that the chunk saved
+    is gone or has another size.
+    """
     root = Path((read_json(workspace.run) or {})["root"])
-    dropped = 0
-    for p in planned:
-        done = verdict(workspace, p)
-        if done is None:
+    verdicts = [(p, found) for p in planned if (found := verdict(workspace, p))]
+    claims: dict[str, set[str]] = {}
+    for _, done in verdicts:
+        for file in (f for part in done["parts"] for f in part["files"]):
+            claims.setdefault(file["path"], set()).add(file["sha256"])
+    # where chunks wrote one file with different content, running one again is no remedy
+    disputed = {path for path, contents in claims.items() if len(contents) > 1}
+    changed = lost = 0
+    for p, done in verdicts:
+        if _inputs_changed(workspace, p, done, root):
+            changed += 1
+        elif _outputs_lost(workspace, done, disputed):
+            lost += 1
+        else:
             continue
-        paths = workspace.chunk(p.id)
-        images = imagelist.read(paths.images)
-        first = int((read_json(paths.chunk) or {"first": 1})["first"])
-        # image sets that failed are tried again anyway, whatever changed about their files
-        failed = {f["image_set"] - first for f in done["failed"]}
-        if any(
-            imagelist.fingerprint(images.header, [images.rows[i]], root) != known
-            for i, known in enumerate(done["inputs"])
-            if i not in failed
-        ):
-            _remember(workspace, [done])
-            workspace.chunk(p.id).done.unlink()
-            dropped += 1
-    return dropped
+        _remember(workspace, [done])
+        workspace.chunk(p.id).done.unlink()
+    notes = []
+    if changed:
+        notes.append(f"images changed: {changed} chunks run again")
+    if lost:
+        notes.append(f"saved files are gone or changed: {lost} chunks run again")
+    return notes
+
+
+def _inputs_changed(workspace: Workspace, planned: Planned, done: Json, root: Path) -> bool:
+    paths = workspace.chunk(planned.id)
+    images = imagelist.read(paths.images)
+    first = int((read_json(paths.chunk) or {"first": 1})["first"])
+    # image sets that failed are tried again anyway, whatever changed about their files
+    failed = {f["image_set"] - first for f in done["failed"]}
+    return any(
+        imagelist.fingerprint(images.header, [images.rows[i]], root) != known
+        for i, known in enumerate(done["inputs"])
+        if i not in failed
+    )
+
+
+def _outputs_lost(workspace: Workspace, done: Json, disputed: set[str]) -> bool:
+    for part in done["parts"]:
+        for file in (f for f in part["files"] if f["path"] not in disputed):
+            try:
+                size = (workspace.analysis / file["path"]).stat().st_size
+            except OSError:
+                return True
+            if size != file["size"]:
+                return True
+        tables = workspace.chunk(done["chunk"]).tables(part["part"])
+        if not all(is_there(tables / name) for name in part["tables"]):
+            return True
+    return False
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -423,8 +460,7 @@ def main(argv: Sequence[str]) -> int:
         with locked(workspace):
             plan = make(workspace, pipe, settings)
             write(workspace, plan)
-            if changed := drop_stale(workspace, plan.planned):
-                plan.notes.insert(0, f"images changed: {changed} chunks run again")
+            plan.notes[:0] = drop_stale(workspace, plan.planned)
     states = ["done" if verdict(workspace, p) else "to do" for p in plan.planned]
     if not args.quiet:
         print(f"plan: {describe(plan, settings.slots)}", file=sys.stderr)

@@ -115,12 +115,21 @@ class BrokenTableError(Exception):
 
 def open_table(path: Path) -> TextIO:
     """Open a table for reading, packed or not; bytes that aren't UTF-8 survive the way back."""
-    packed = path.with_name(f"{path.name}.gz")
+    packed = _packed(path)
     if packed.is_file() and not path.is_file():
         return cast(
             TextIO, gzip.open(packed, "rt", encoding="utf-8", errors="surrogateescape", newline="")
         )
     return path.open(encoding="utf-8", errors="surrogateescape", newline="")
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether a table is there, packed or not."""
+    return path.is_file() or _packed(path).is_file()
+
+
+def _packed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")
 
 
 def recognise(path: Path) -> Shape | None:

@@ -265,6 +265,7 @@ def test_says_what_was_drawn_and_what_comes_next(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(Path(demo.__file__).parent.parent)
+    monkeypatch.delenv("MAKELEVEL", raising=False)
     folder = tmp_path / "a demo"
     demo.main(["--wells", "1", "--sites", "2", str(folder)])
     nuclei = sum(int(row["Nuclei"]) for row in rows_of(folder / "truth.csv"))
@@ -272,6 +273,11 @@ def test_says_what_was_drawn_and_what_comes_next(
     assert out == f"./run_analysis_pipeline.sh -d demo -p '{folder}/pipelines/demo.cppipe'\n"
     assert f"drew 2 image sets with {nuclei} nuclei (1 without any cell)" in err
     assert f"bpcp demo --check '{folder}'" in err
+    # make goes on by itself, so there it says no more than what it did
+    monkeypatch.setenv("MAKELEVEL", "1")
+    demo.main(["--wells", "1", "--sites", "2", str(folder)])
+    out, err = capsys.readouterr()
+    assert out == "" and "drew 2 image sets" in err and "next" not in err
 
 
 # Folders
@@ -281,6 +287,7 @@ def test_hostile_folder_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MAKELEVEL", raising=False)
     demo.main(["--wells", "1", "--sites", "1", "--", "-" + HOSTILE])
     folder = tmp_path / ("-" + HOSTILE)
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]

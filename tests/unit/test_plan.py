@@ -119,6 +119,25 @@ def test_a_changed_image_runs_its_chunk_again(
     assert [r["Count_Nuclei"] for r in screen.table("Image.csv")] == ["1.0", "2.0", "6.0", "4.0"]
 
 
+@pytest.mark.parametrize("lost", ["overlays/f3_overlay.png", "tables"])
+def test_a_chunk_whose_files_are_gone_runs_again(
+    screen: Screen, capsys: pytest.CaptureFixture[str], lost: str
+) -> None:
+    screen.fill(4)
+    screen.all("--chunk-size", "2")
+    screen.ran()
+    if lost == "tables":
+        gone = next(screen.workspace.chunk(screen.chunks()[1]).all_tables.rglob("Nuclei.csv"))
+    else:
+        gone = screen.workspace.analysis / lost
+    gone.unlink()
+    screen.plan("--chunk-size", "2")
+    assert "saved files are gone or changed: 1 chunks run again" in said(capsys)
+    screen.run()
+    assert screen.ran() == [["f3.tif", "f4.tif"]]
+    assert gone.is_file()
+
+
 def test_an_image_that_changed_beside_one_that_failed_runs_again(screen: Screen) -> None:
     screen.fill(3)
     (screen.images / "f2.tif").unlink()
