@@ -3,6 +3,8 @@
 # shellcheck disable=SC2016,SC2030,SC2031 # fakes are quoted scripts; each test is a subshell of its own
 
 setup() {
+  # under make, the installer leaves it to make to say what comes next
+  unset MAKELEVEL
   bats_require_minimum_version 1.5.0
   export BATS_LIB_PATH=${BATS_LIB_PATH:-/usr/lib/bats}
   load "$BATS_LIB_PATH/bats-support/load"
