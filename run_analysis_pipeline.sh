@@ -80,6 +80,7 @@ parse() {
       -q | --quiet) quiet=1 && shift ;;
       -v | --verbose) verbose=1 && shift ;;
       --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+      -[dptP]?*) set -- "${1:0:2}" "${1:2}" "${@:2}" ;;
       --) shift && break ;;
       *) die 64 "unknown option: $1" "$0 --help" ;;
     esac
@@ -98,8 +99,14 @@ told() {
 
 # go_on ARG... -- prints the command that goes on, for a shell
 go_on() {
-  local words
-  words=$(printf '%q ' ${PATHNAME_BASENAME:+env "PATHNAME_BASENAME=$PATHNAME_BASENAME"} "$0" "$@")
+  local name words environment=()
+  for name in PATHNAME_BASENAME BPCP_CELLPROFILER; do
+    [[ -n ${!name:-} ]] && environment+=("$name=${!name}")
+  done
+  if [[ ${#environment[@]} -gt 0 ]]; then
+    environment=(env "${environment[@]}")
+  fi
+  words=$(printf '%q ' "${environment[@]}" "$0" "$@")
   printf '%s\n' "${words% }"
 }
 

@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +151,34 @@ def version(argv: Sequence[str], timeout_s: float = 120) -> str:
             "bpcp doctor",
         )
     return lines[-1]
+
+
+def python_of(argv: Sequence[str], which: Callable[[str], str | None] = shutil.which) -> str | None:
+    """Find the Python that a CellProfiler command runs on; None for a container or a wrapper."""
+    first = which(argv[0])
+    if first is None:
+        return None
+    if re.fullmatch(r"python[0-9.]*", Path(first).name):
+        return first
+    beside = Path(first).parent / "python"
+    if len(argv) == 1 and Path(first).name == "cellprofiler" and beside.is_file():
+        # /usr/local/bin/cellprofiler may well be a wrapper beside some other Python
+        with Path(first).open("rb") as script:
+            if str(beside.parent).encode() in script.read(400):
+                return str(beside)
+    return None
+
+
+def python_version(argv: Sequence[str]) -> str:
+    """Give the version of the Python that a CellProfiler runs on, e.g. "3.11"; "" if unknown.
+
+    Some of CellProfiler's values depend on it.
+    """
+    python = python_of(argv)
+    if python is None:
+        return ""
+    code = 'import sys; print("%d.%d" % sys.version_info[:2])'
+    return _ask([python, "-I", "-c", code], 30).stdout.strip()
 
 
 def measurements(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -29,9 +28,9 @@ from types import FrameType
 from bpcp import cellprofiler, imagelist
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.imagelist import Row
-from bpcp.publish import move, publish
+from bpcp.publish import move, publish, sha256
 from bpcp.verdict import Expected, Verdict, judge
-from bpcp.workspace import ChunkPaths, Json, Workspace, of_status, read_json, write_json
+from bpcp.workspace import ChunkPaths, Json, Workspace, hold, of_status, read_json, write_json
 
 _PROGRESS = re.compile(r": Image # (\d+), module (\S+) # (\d+): CPU_time")
 _MODULE_ERROR = re.compile(r"Error detected during run of module (\S+)")
@@ -64,6 +63,11 @@ class Task:
     def first(self) -> int:
         """The number of its first image set in the list that CellProfiler is given."""
         return int(self.chunk["first"])
+
+    @property
+    def image_list(self) -> Path:
+        """The list that CellProfiler is given."""
+        return self.workspace.whole_list if self.chunk["reads_whole_list"] else self.paths.images
 
     @property
     def units(self) -> list[Unit]:
@@ -108,12 +112,21 @@ def load(workspace: Workspace, chunk_id: str) -> Task:
     Raises
     ------
     BpcpError
-        66 where the run has no such chunk.
+        66 where the run has no such chunk; 75 where its plan was not written to the end.
     """
     paths = workspace.chunk(chunk_id)
     run, chunk = read_json(workspace.run), read_json(paths.chunk)
     if run is None or chunk is None:
         raise BpcpError(Exit.NO_INPUT, f"no chunk {chunk_id} in {workspace.status}", "bpcp plan")
+    if not (
+        workspace.pipeline.is_file()
+        and run["pipeline_sha256"] == chunk["pipeline_sha256"] == sha256(workspace.pipeline)
+    ):
+        raise BpcpError(
+            Exit.STOPPED,
+            f"chunk {chunk_id} and the pipeline in {workspace.status} are not of one plan",
+            "plan again: the same ./run_analysis_pipeline.sh command does",
+        )
     images = imagelist.read(paths.images)
     return Task(workspace, paths, run, chunk, images.header, images.rows[: chunk["image_sets"]])
 
@@ -157,8 +170,12 @@ def run_chunk(task: Task) -> Json:
         for n in good:
             inputs[n - task.first] = known["inputs"][n - task.first]
         todo = [u for u in todo if u[0] not in good]
+        cost = known["cost"]
+        account.attempts, account.wall_s = int(cost["attempts"]), float(cost["wall_s"])
+        account.cpu_s, account.peak_mb = float(cost["cpu_s"]), float(cost["peak_mb"])
     else:
         shutil.rmtree(task.paths.all_tables, ignore_errors=True)
+    shutil.rmtree(task.paths.incoming, ignore_errors=True)
     started = time.monotonic()
     for units in _ranges(_set_aside(task, account, todo, root)):
         _cut_down(task, account, units)
@@ -172,13 +189,14 @@ def run_chunk(task: Task) -> Json:
         "failed": sorted(account.failed, key=lambda f: int(f["image_set"])),
         "cost": {
             "attempts": account.attempts,
-            "wall_s": round(time.monotonic() - started, 3),
+            "wall_s": round(account.wall_s + time.monotonic() - started, 3),
             "cpu_s": round(account.cpu_s, 3),
             "peak_mb": round(account.peak_mb, 1),
         },
         "finished": _now(),
     }
     write_json(task.paths.done, verdict)
+    shutil.rmtree(task.paths.incoming, ignore_errors=True)
     return verdict
 
 
@@ -343,7 +361,7 @@ def _run_cellprofiler(
     tmpdir.mkdir()
     job = cellprofiler.Job(
         task.workspace.pipeline,
-        Path(task.chunk["image_list"]),
+        task.image_list,
         first,
         last,
         output,
@@ -352,7 +370,6 @@ def _run_cellprofiler(
     )
     argv = [*task.run["cellprofiler"]["command"], *cellprofiler.arguments(job)]
     environment = {**cellprofiler.environment(), "TMPDIR": str(tmpdir)}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     with log.open("wb") as sink:
         process = subprocess.Popen(
@@ -366,21 +383,26 @@ def _run_cellprofiler(
             start_new_session=True,
         )
         try:
-            code = process.wait()
+            # its own account, not the sum of all that this process ever waited for
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
         finally:
             # also what it started and left behind
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = process.returncode
     cost = {
         "wall_s": round(time.monotonic() - started, 3),
-        "cpu_s": round(usage.ru_utime + usage.ru_stime - before.ru_utime - before.ru_stime, 3),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
         "peak_mb": round(usage.ru_maxrss / 1024, 1),
     }
     said = done_file.read_text(encoding="utf-8").strip() if done_file.is_file() else ""
     expected = [Expected(t["pattern"], tuple(t["objects"])) for t in task.run["tables"]]
     verdict = judge(output, expected, first, last, said)
+    stray = sorted({p.name for p in folder.iterdir()} - {"output", "tmp", "done"})
+    if stray:
+        verdict.faults.append(f"the pipeline saves outside the default output folder: {stray[0]}")
     return Attempt(first, last, number, folder, log, verdict, max(0, -code), cost)
 
 
@@ -391,9 +413,9 @@ def _publish(task: Task, account: Account, attempt: Attempt) -> Json:
     shutil.rmtree(home, ignore_errors=True)
     try:
         for name in attempt.verdict.tables:
-            move(attempt.output / name, home / name)
+            move(attempt.output / name, home / name, task.paths.incoming)
         files = [
-            publish(name, attempt.output, task.workspace.analysis, task.paths.replaced)
+            publish(name, attempt.output, task.workspace.analysis, task.paths)
             for name in attempt.verdict.files
         ]
     except OSError as error:
@@ -424,6 +446,17 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
+def _or_say_why(task: Task) -> Json:
+    """Run a chunk; where that can't be done at all, leave the reason for whoever asks later."""
+    try:
+        return run_chunk(task)
+    except (BpcpError, OSError) as error:
+        code = error.code if isinstance(error, BpcpError) else Exit.CANNOT_CREATE
+        with suppress(BpcpError):
+            write_json(task.paths.error, {"reason": str(error), "code": int(code)})
+        raise
+
+
 def main(argv: Sequence[str]) -> int:
     """Run one chunk of a run."""
     parser = Parser("run-chunk")
@@ -432,8 +465,11 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _stop)
+    task = load(of_status(args.run), args.chunk)
     try:
-        verdict = run_chunk(load(of_status(args.run), args.chunk))
+        with hold(task.paths.lock, f"chunk {args.chunk}"):
+            task.paths.error.unlink(missing_ok=True)
+            verdict = _or_say_why(task)
     except Stopped as stopped:
         return 128 + int(stopped.args[0])
     for failed in verdict["failed"]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bpcp.errors import Exit, Parser, run_main
-from bpcp.workspace import Workspace, of_status
+from bpcp.workspace import Workspace, of_status, read_json, read_plan, verdict
 
 
 def duration(seconds: float) -> str:
@@ -42,10 +42,17 @@ def words(
     speed = f", {gained / wall_s:.1f} × one process" if gained > wall_s > 0 else ""
     failed = f", {state.failed:,} failed" if state.failed else ""
     if state.left:
+        why = _given_up(workspace)
         return [
             f"stopped: {state.done:,} of {state.total:,} image sets done{failed},"
             f" {state.left:,} left",
             *describe_failures(workspace, state),
+            *([f"  {why[0]}", f"  all that happened: {workspace.events}"] if why else []),
+            f"  → {'mend that, then' if why else 'go on with'}: {command}",
+        ], why[1] if why else state.exit_code
+    if not state.merged:
+        return [
+            f"stopped: all {state.total:,} image sets are done, but not merged",
             f"  → go on with: {command}",
         ], state.exit_code
     lines = [
@@ -60,6 +67,15 @@ def words(
         lines.append(f"  → mend what is named above, then: {command}")
         lines.append("    (only the failed image sets run again)")
     return lines, state.exit_code
+
+
+def _given_up(workspace: Workspace) -> tuple[str, int] | None:
+    """Give the reason and the exit code of the first chunk that could not be run at all."""
+    for planned in read_plan(workspace):
+        error = read_json(workspace.chunk(planned.id).error)
+        if error and verdict(workspace, planned) is None:
+            return f"chunk {planned.id}: {error['reason']}", int(error["code"])
+    return None
 
 
 def main(argv: Sequence[str]) -> int:

@@ -51,6 +51,8 @@ def compare(left: Path, right: Path) -> Iterator[Difference]:
         if not folder.is_dir():
             raise BpcpError(Exit.NO_INPUT, f"no folder: {folder}")
     names = sorted({*_files(left), *_files(right)})
+    if not names:
+        raise BpcpError(Exit.NO_INPUT, f"nothing to compare: {left} and {right} are empty")
     for name in names:
         a, b = left / name, right / name
         if not a.is_file() or not b.is_file():

@@ -47,11 +47,12 @@ def order(images: ImageList, pipe: pipeline.Pipeline, group_by: Sequence[str]) -
     own = imagelist.group_values(images.header, types, images.rows, pipe.group_keys)
     asked = imagelist.group_values(images.header, types, images.rows, group_by)
     at = imagelist.numbering(own)
-    bonded = bool(pipe.group_keys or pipe.aggregators())
-    bonds = [own[i] if bonded else (str(place),) for place, i in enumerate(at)]
+    alone: list[Row] = [(str(place),) for place in range(len(at))]
+    bonds = [own[i] for i in at] if pipe.aggregators() else alone
+    grouped = bool(pipe.group_keys or pipe.aggregators())
     if not group_by:
-        groups = bonds
-    elif not bonded:
+        groups = [own[i] for i in at] if grouped else alone
+    elif not grouped:
         groups = [asked[i] for i in at]
     else:
         # where the pipeline's groups lie across the ones that were asked for, they decide

@@ -236,7 +236,7 @@ def check_cellprofiler(host: Host) -> list[Finding]:
         code = error.code if error.code == Exit.BAD_SETTING else Exit.UNAVAILABLE
         return [Finding("CellProfiler", "FAIL", str(error), remedy, code)]
     findings = [Finding("CellProfiler", "ok", f"{version} ({' '.join(argv)})")]
-    python = python_of(argv, host.which)
+    python = cellprofiler.python_of(argv, host.which)
     if python is None:
         return findings
     answer = host.ask([python, "-c", 'import sys; print("%d.%d.%d" % sys.version_info[:3])'])
@@ -266,22 +266,6 @@ def check_cellprofiler(host: Host) -> list[Finding]:
             )
         )
     return findings
-
-
-def python_of(argv: Sequence[str], which: Callable[[str], str | None]) -> str | None:
-    """Find the Python that a CellProfiler command runs on; None for a container or a wrapper."""
-    first = which(argv[0])
-    if first is None:
-        return None
-    if re.fullmatch(r"python[0-9.]*", Path(first).name):
-        return first
-    beside = Path(first).parent / "python"
-    if len(argv) == 1 and Path(first).name == "cellprofiler" and beside.is_file():
-        # /usr/local/bin/cellprofiler may well be a wrapper beside some other Python
-        with Path(first).open("rb") as script:
-            if str(beside.parent).encode() in script.read(400):
-                return str(beside)
-    return None
 
 
 # --- room -------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,10 @@ def _write_sqlite(
                 )
             hows = list(columns.values())
             name = _quoted(str(Path(path).with_suffix("")))
-            fields = ", ".join(f"{_quoted(c)} {kinds.get(h, 'TEXT')}" for c, h in columns.items())
+            fields = ", ".join(
+                f"{_quoted(c)} {kinds.get(h, 'TEXT')}"
+                for c, h in zip(_distinct(columns), hows, strict=True)
+            )
             database.execute(f"CREATE TABLE {name} ({fields})")
             marks = ", ".join("?" * len(hows))
             database.executemany(
@@ -141,6 +145,17 @@ def _write_sqlite(
         database.close()
         temporary.unlink(missing_ok=True)
     return target
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """Tell names apart that differ only in case, which SQLite takes for one: "dna", "DNA_2"."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name.lower()] += 1
+        n = seen[name.lower()]
+        found.append(name if n == 1 else f"{name}_{n}")
+    return found
 
 
 def _quoted(name: str) -> str:

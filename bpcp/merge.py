@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,10 +18,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TextIO
 
-from bpcp import imagelist, tables
+from bpcp import __version__, imagelist, tables
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.publish import sha256
-from bpcp.restore import Restorer, Run, Source, Table, restored, runs, unite
+from bpcp.restore import DamagedTableError, Restorer, Run, Source, Table, restored, runs, unite
 from bpcp.tables import Kind, Summary
 from bpcp.workspace import (
     Json,
@@ -57,7 +58,7 @@ def sources(workspace: Workspace, plan: Sequence[Planned]) -> list[Source]:
             left += 1
             continue
         paths = workspace.chunk(planned.id)
-        first = int((read_json(paths.chunk) or {"first": 1})["first"])
+        first = paths.first
         for part in done["parts"]:
             numbers = planned.image_numbers[part["first"] - first : part["last"] - first + 1]
             summaries = {name: Summary.from_json(s) for name, s in part["tables"].items()}
@@ -98,7 +99,7 @@ def _write_body(
         writer.writerow([name.partition("\t")[0] for name in table.shape.header])
     writer.writerow([name.rpartition("\t")[2] for name in table.shape.header])
     cursors: dict[int, _Cursor] = {}
-    pieces_left = {i: sum(r.source == i for r in order) for i in {r.source for r in order}}
+    pieces_left = Counter(piece.source for piece in order)
     for piece in order:
         source = found[piece.source]
         if table.path in source.summaries:
@@ -184,7 +185,8 @@ def _write_experiment(
                 Exit.SOME_FAILED,
                 f"{table.path}: {key} is measured over all image sets of a process,"
                 " and can't be made anew from the chunks' tables",
-                "run it in one piece: --chunk-size with the number of image sets",
+                "run it in one piece: the same command with -w and --chunk-size with the number of"
+                " image sets",
             )
         writer.writerow([key, value])
         table.rows += 1
@@ -255,7 +257,15 @@ def merge(workspace: Workspace) -> Merged:
     # experiment tables last: they may be made anew from the image table
     for path in sorted(paths, key=lambda p: (shapes[p].kind is Kind.EXPERIMENT, p)):
         table = unite(path, found)
-        _write(workspace, table, order, found, restorer, images)
+        try:
+            _write(workspace, table, order, found, restorer, images)
+        except DamagedTableError as error:
+            workspace.chunk(error.chunk).done.unlink(missing_ok=True)
+            raise BpcpError(
+                Exit.STOPPED,
+                f"{path} of chunk {error.chunk} is damaged: {error}",
+                "run the same ./run_analysis_pipeline.sh command again: that chunk runs anew",
+            ) from error
         written = workspace.analysis / path
         if table.shape.kind is Kind.IMAGE and images is None:
             images = written
@@ -269,13 +279,36 @@ def merge(workspace: Workspace) -> Merged:
             "sha256": sha256(written),
         }
     result.removed = _remove_superseded(workspace, files, last.get("tables", {}), result.tables)
-    write_json(workspace.merged, {"state": state, "tables": result.tables})
+    for name in last.get("other_formats", []):
+        # of the tables as they were; they are written anew below, where they are still wanted
+        (workspace.analysis / name).unlink(missing_ok=True)
+    write_json(
+        workspace.merged,
+        {"state": state, "tables": result.tables, "formats": last.get("formats", [])},
+    )
     return result
+
+
+def write_formats(workspace: Workspace, merged: Merged, asked: Sequence[str]) -> list[Path]:
+    """Write the tables in other formats: those asked for, and those that were there before."""
+    known = read_json(workspace.merged) or {}
+    wanted = sorted({*known.get("formats", []), *asked} - {"csv"})
+    new = wanted if merged.fresh else [name for name in wanted if name in asked]
+    if not new:
+        return []
+    from bpcp import formats
+
+    made = formats.write(workspace, merged.tables, new)
+    others = {str(path.relative_to(workspace.analysis)) for path in made}
+    others |= set(known.get("other_formats", []))
+    known = {**known, "formats": wanted, "other_formats": sorted(others)}
+    write_json(workspace.merged, known)
+    return made
 
 
 def state_of(workspace: Workspace, plan: Sequence[Planned]) -> str:
     """Give what a merge's result depends on, in one text."""
-    parts = []
+    parts = [__version__, str(workspace.analysis)]
     for planned in plan:
         done = verdict(workspace, planned) or {}
         parts += [planned.id, planned.digest, str(planned.image_numbers), done.get("finished", "")]
@@ -315,7 +348,7 @@ def _check_files(workspace: Workspace, plan: Sequence[Planned]) -> dict[str, str
                         f" content; one is in {workspace.analysis},"
                         f" the other is {kept[0] if kept else 'lost'}",
                         "let the pipeline name the file by what differs between image sets"
-                        " (well, site), or run these image sets in one chunk: --group-by",
+                        " (well, site)",
                     )
     return {path: content for path, (content, _) in seen.items()}
 
@@ -392,13 +425,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-q", "--quiet", action="store_true")
     args = parser.parse_args(argv)
     workspace = locate(args.dataset, args.pipeline)
-    made: list[Path] = []
     with locked(workspace):
         merged = merge(workspace)
-        if set(args.format) - {"csv"}:
-            from bpcp import formats
-
-            made = formats.write(workspace, merged.tables, args.format)
+        made = write_formats(workspace, merged, args.format)
     if not args.quiet:
         rows = sum(t["rows"] for t in merged.tables.values() if t["kind"] == "object")
         what = "merged" if merged.fresh else "merged already"

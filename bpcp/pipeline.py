@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
@@ -32,6 +32,7 @@ _AGGREGATES: dict[str, tuple[str, ...]] = {
     "RescaleIntensity": ("Minimum of all images", "Maximum of all images"),
     "DefineGrid": ("Once",),
     "CreateWebPage": (),
+    "CalculateStatistics": (),
 }
 # Settings by which an image set's place in the whole list reaches more than the tables.
 _SEQUENTIAL = "Sequential numbers"
@@ -82,11 +83,38 @@ class Table:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pipeline file, read."""
+    """A pipeline file, read.
+
+    Attributes
+    ----------
+    path : Path
+    text : bytes
+        What was read.
+    modules : tuple of Module
+        The enabled ones.
+    """
 
     path: Path
-    sha256: str
+    text: bytes = field(repr=False)
     modules: tuple[Module, ...]
+
+    @property
+    def sha256(self) -> str:
+        """The digest of its text."""
+        return hashlib.sha256(self.text).hexdigest()
+
+    def files(self) -> list[Path]:
+        """List the files that modules read beside the images: models, rules, training sets."""
+        found = []
+        for module in self.modules:
+            folder = None
+            for _, value in module.settings:
+                kind, bar, name = value.partition("|")
+                if bar:
+                    folder = Path(name) if kind == "Elsewhere..." else None
+                elif folder and value and (folder / value).is_file():
+                    found.append(folder / value)
+        return found
 
     def named(self, name: str) -> list[Module]:
         """List the enabled modules of a kind."""
@@ -123,7 +151,8 @@ class Pipeline:
                 continue
             values = [v for _, v in m.settings]
             if (
-                m.name == "LabelImages"
+                # TrackObjects measures the ImageNumber of an object's parent
+                m.name in ("LabelImages", "TrackObjects")
                 or (m.name == "SaveImages" and _SEQUENTIAL in values)
                 or any(name in v for v in values for name in _PLACE_MEASUREMENTS)
             ):
@@ -195,7 +224,11 @@ def _output_folder(module: Module) -> str:
     kind, _, folder = module.get("Output file location").partition("|")
     if kind == "Default Output Folder":
         return ""
-    if kind == "Default Output Folder sub-folder":
+    if (
+        kind == "Default Output Folder sub-folder"
+        and not folder.startswith("/")
+        and ".." not in Path(folder).parts
+    ):
         return re.sub(r"^(\./|\.$)", "", folder).rstrip("/") + "/"
     raise BpcpError(
         Exit.MALFORMED_INPUT,
@@ -223,7 +256,7 @@ def read(path: Path) -> Pipeline:
     lines = data.decode("utf-8", "replace").splitlines()
     if not lines or not lines[0].startswith("CellProfiler Pipeline:"):
         raise BpcpError(Exit.MALFORMED_INPUT, f"not a CellProfiler pipeline (.cppipe): {path}")
-    pipeline = Pipeline(path, hashlib.sha256(data).hexdigest(), tuple(_modules(lines)))
+    pipeline = Pipeline(path, data, tuple(_modules(lines)))
     _refuse_what_cannot_run(pipeline)
     return pipeline
 
@@ -268,6 +301,17 @@ def _refuse_what_cannot_run(pipeline: Pipeline) -> None:
                 f"{pipeline.path}: bpcp can't merge GenePattern files"
                 f" (ExportToSpreadsheet, module {module.number})",
                 "set 'Create a GenePattern GCT file?' to No",
+            )
+    for module in pipeline.named("SaveImages"):
+        place = module.get("Output file location", "Default Output Folder")
+        kind, _, folder = place.partition("|")
+        inside = kind in ("Default Output Folder", "Default Output Folder sub-folder")
+        if not inside or folder.startswith("/") or ".." in Path(folder).parts:
+            raise BpcpError(
+                Exit.MALFORMED_INPUT,
+                f"{pipeline.path}: SaveImages (module {module.number}) saves outside the default"
+                f" output folder: {kind} {folder}".rstrip(),
+                "set its Output file location to Default Output Folder, or a sub-folder of it",
             )
     for module in pipeline.modules:
         if module.name in ("CreateBatchFiles", "ExportToDatabase"):

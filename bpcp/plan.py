@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from bpcp.cut import (
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.imagelist import ImageList, Row, row_text
 from bpcp.limits import read_limits
+from bpcp.publish import sha256
 from bpcp.tables import is_there
 from bpcp.todo import clear_leftovers
 from bpcp.workspace import (
@@ -38,6 +40,7 @@ from bpcp.workspace import (
     read_json,
     read_plan,
     verdict,
+    write_bytes,
     write_json,
     write_plan,
 )
@@ -93,6 +96,7 @@ def _ask_cellprofiler(pipe: pipeline.Pipeline, cut: Cut, old: Json, again: bool)
         return {
             "command": argv,
             "version": found,
+            "python": cellprofiler.python_version(argv),
             "question": imagelist.digest(question),
             "objects": objects.result() if objects else known["objects"],
         }
@@ -132,6 +136,8 @@ class Plan:
     ----------
     run : dict
         What goes into run.json.
+    pipeline : bytes
+        The pipeline's text.
     chunks : list of Chunk
     images : ImageList
         The list that is run, in the order of the user's file.
@@ -140,6 +146,7 @@ class Plan:
     """
 
     run: Json
+    pipeline: bytes
     chunks: list[Chunk]
     images: ImageList
     notes: list[str]
@@ -165,11 +172,26 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         images, notes = selection.select(images, workspace)
     cut = order(images, pipe, settings.group_by)
     old = read_json(workspace.run) or {}
+    if Path(old.get("pipeline", pipe.path)).name != pipe.path.name and not settings.ask_again:
+        raise BpcpError(
+            Exit.CANNOT_CREATE,
+            f"{workspace.analysis} holds the result of {old['pipeline']}, and {pipe.path} would"
+            " go to the same place: their names are the same up to the first dot",
+            "rename one of them; or put this one in its place with -w",
+        )
     engine = _ask_cellprofiler(pipe, cut, old, settings.ask_again)
-    places, why = _cut(workspace, pipe, settings, cut, old)
-    recipe = " ".join((_RECIPE, pipe.sha256, engine["version"]))
-    if _has_relative(images):
-        recipe += f" {settings.root}"
+    recipe = imagelist.digest(
+        [
+            _RECIPE,
+            pipe.sha256,
+            engine["version"],
+            engine["python"],
+            str(settings.root) if _has_relative(images) else "",
+            *(f"{path} {sha256(path)}" for path in pipe.files()),
+        ]
+    )
+    previous = _previous(workspace)
+    places, why = _cut(pipe, settings, cut, _kept(workspace, settings, previous, old, recipe))
 
     users = pipe.place_users()
     whole = bool(users)
@@ -185,6 +207,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "dataset": workspace.dataset,
         "pipeline": str(pipe.path),
         "pipeline_sha256": pipe.sha256,
+        "recipe": recipe,
         "last_module": max(m.number for m in pipe.modules),
         "image_list": str(workspace.image_list),
         "image_sets": len(images.rows),
@@ -199,23 +222,41 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "cellprofiler": engine,
         "tables": expected_tables(pipe, engine["objects"]),
     }
-    return Plan(run, chunks, images, [*_changes(old, run), *notes, *why])
+    changes = _changes(old, run, [r for _, rows in previous for r in rows], images.rows)
+    return Plan(run, pipe.text, chunks, images, [*changes, *notes, *why])
 
 
 def _cutting(settings: Settings) -> Json:
     return {"chunk_size": settings.chunk_size, "group_by": list(settings.group_by)}
 
 
+def _previous(workspace: Workspace) -> list[tuple[Planned, list[Row]]]:
+    """Give the chunks of the last plan, with their rows."""
+    planned = read_plan(workspace) if read_json(workspace.plan) else []
+    return [(p, rows) for p in planned if (rows := _rows_of(workspace, p))]
+
+
+def _kept(
+    workspace: Workspace,
+    settings: Settings,
+    previous: Sequence[tuple[Planned, list[Row]]],
+    old: Json,
+    recipe: str,
+) -> list[list[Row]]:
+    """Choose which chunks of the last plan stay as they are."""
+    if _cutting(settings) == old.get("cutting"):
+        return [rows for _, rows in previous]
+    # asked to cut otherwise: only what is done, and would not run again anyway, unless with -w
+    if settings.ask_again or old.get("recipe") != recipe:
+        return []
+    return [rows for p, rows in previous if verdict(workspace, p)]
+
+
 def _cut(
-    workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings, cut: Cut, old: Json
+    pipe: pipeline.Pipeline, settings: Settings, cut: Cut, kept: list[list[Row]]
 ) -> tuple[list[list[int]], list[str]]:
     """Choose which rows make a chunk, and say why where it is not bpcp's own choice."""
     count = len(cut.images.rows)
-    previous = read_plan(workspace) if read_json(workspace.plan) else []
-    if _cutting(settings) != old.get("cutting"):
-        # asked to cut otherwise: only what is done already stays as it is
-        previous = [p for p in previous if verdict(workspace, p)]
-    kept = [rows for p in previous if (rows := _rows_of(workspace, p))]
     size = settings.chunk_size
     why = []
     if users := pipe.count_users(count):
@@ -255,23 +296,45 @@ def _rows_of(workspace: Workspace, planned: Planned) -> list[Row] | None:
         return None
 
 
-def _changes(old: Json, run: Json) -> list[str]:
+def _changes(
+    old: Json, run: Json, rows_before: Sequence[Row], rows_now: Sequence[Row]
+) -> list[str]:
     """Say what changed since the last plan, and so why things run again."""
     if not old:
         return []
+    every = "every image set runs again"
     found = []
     if old.get("pipeline_sha256") != run["pipeline_sha256"]:
-        found.append("the pipeline changed: every image set runs again")
-    if old["cellprofiler"].get("version") != run["cellprofiler"]["version"]:
-        found.append(
-            f"CellProfiler changed from {old['cellprofiler'].get('version')}"
-            f" to {run['cellprofiler']['version']}: every image set runs again"
-        )
+        found.append(f"the pipeline changed: {every}")
+    before, now = (
+        f"{engine.get('version')}"
+        + (f" on Python {engine['python']}" if engine.get("python") else "")
+        for engine in (old["cellprofiler"], run["cellprofiler"])
+    )
+    if before != now:
+        found.append(f"CellProfiler changed from {before} to {now}: {every}")
+    if not found and old.get("recipe") != run["recipe"]:
+        found.append(f"a file that the pipeline reads, or the root of the images, changed: {every}")
+    for name, kind in run["columns"].items():
+        was = old["columns"].get(name, kind)
+        if was != kind:
+            found.append(f"{name} is {kind.lower()} now, was {was.lower()}: {every}")
+    if old["columns"].keys() != run["columns"].keys():
+        found.append(f"the columns of the image list changed: {every}")
+    elif rows_before:
+        counted, counts = Counter(rows_before), Counter(rows_now)
+        new, gone = (counts - counted).total(), (counted - counts).total()
+        if new or gone:
+            found.append(f"the image list changed: {new:,} image sets new, {gone:,} gone")
     return found
 
 
 def write(workspace: Workspace, plan: Plan) -> None:
-    """Write a plan down, and let go of the chunks that are no longer part of it."""
+    """Write a plan down, and let go of the chunks that are no longer part of it.
+
+    What tells a chunk's input from that of another plan, chunk.json, is written last: killed in
+    between, `run-chunk` finds chunk and pipeline apart, and refuses.
+    """
     whole = bool(plan.run["reads_whole_list"])
     header = plan.images.header
     clear_leftovers(workspace)
@@ -279,27 +342,25 @@ def write(workspace: Workspace, plan: Plan) -> None:
     workspace.status.mkdir(parents=True, exist_ok=True)
     if whole:
         _write_list(workspace.whole_list, header, plan.images.rows)
+    write_bytes(workspace.pipeline, plan.pipeline)
+    write_plan(workspace, plan.planned)
+    write_json(workspace.run, plan.run)
     for chunk in plan.chunks:
         paths = workspace.chunk(chunk.id)
-        known = read_json(paths.chunk) or {}
-        if known.get("digest") == chunk.digest and paths.images.is_file():
+        content = {
+            "id": chunk.id,
+            "digest": chunk.digest,
+            "pipeline_sha256": plan.run["pipeline_sha256"],
+            "reads_whole_list": whole,
+            "image_sets": len(chunk.rows),
+            "first": chunk.units[0][0],
+            "units": [list(unit) for unit in chunk.units],
+        }
+        if read_json(paths.chunk) == content and paths.images.is_file():
             continue
         paths.folder.mkdir(parents=True, exist_ok=True)
         _write_list(paths.images, header, [*chunk.rows, *filter(None, [chunk.witness])])
-        write_json(
-            paths.chunk,
-            {
-                "id": chunk.id,
-                "digest": chunk.digest,
-                "image_list": str(workspace.whole_list if whole else paths.images),
-                "image_sets": len(chunk.rows),
-                "first": chunk.units[0][0],
-                "units": chunk.units,
-            },
-        )
-    shutil.copyfile(plan.run["pipeline"], workspace.pipeline)
-    write_plan(workspace, plan.planned)
-    write_json(workspace.run, plan.run)
+        write_json(paths.chunk, content)
     keep = {c.id for c in plan.chunks}
     for folder in workspace.chunks.iterdir():
         if folder.name not in keep:
@@ -328,13 +389,15 @@ def _remember(workspace: Workspace, verdicts: Sequence[Json]) -> None:
         write_json(workspace.superseded, {**(read_json(workspace.superseded) or {}), **files})
 
 
-def drop_stale(workspace: Workspace, planned: Sequence[Planned]) -> list[str]:
-    """Drop the verdicts that no longer hold, and say why.
+def stale(
+    workspace: Workspace, planned: Sequence[Planned], run: Json
+) -> tuple[list[str], list[str]]:
+    """List the chunks whose verdicts no longer hold: by their images, and by what they saved.
 
     They don't where an image file changed since it was analysed, or a file that the chunk saved
     is gone or has another size.
     """
-    root = Path((read_json(workspace.run) or {})["root"])
+    root = Path(run["root"])
     verdicts = [(p, found) for p in planned if (found := verdict(workspace, p))]
     claims: dict[str, set[str]] = {}
     for _, done in verdicts:
@@ -342,28 +405,30 @@ def drop_stale(workspace: Workspace, planned: Sequence[Planned]) -> list[str]:
             claims.setdefault(file["path"], set()).add(file["sha256"])
     # where chunks wrote one file with different content, running one again is no remedy
     disputed = {path for path, contents in claims.items() if len(contents) > 1}
-    changed = lost = 0
-    for p, done in verdicts:
-        if _inputs_changed(workspace, p, done, root):
-            changed += 1
-        elif _outputs_lost(workspace, done, disputed):
-            lost += 1
-        else:
-            continue
-        _remember(workspace, [done])
-        workspace.chunk(p.id).done.unlink()
+    changed = [p.id for p, done in verdicts if _inputs_changed(workspace, p, done, root)]
+    lost = [p.id for p, done in verdicts if _outputs_lost(workspace, done, disputed)]
+    return changed, [chunk for chunk in lost if chunk not in changed]
+
+
+def drop_stale(workspace: Workspace, planned: Sequence[Planned], run: Json) -> list[str]:
+    """Drop the verdicts that no longer hold, and say why."""
+    changed, lost = stale(workspace, planned, run)
+    for chunk in (*changed, *lost):
+        paths = workspace.chunk(chunk)
+        _remember(workspace, [found for found in [read_json(paths.done)] if found])
+        paths.done.unlink()
     notes = []
     if changed:
-        notes.append(f"images changed: {changed} chunks run again")
+        notes.append(f"images changed: {len(changed)} chunks run again")
     if lost:
-        notes.append(f"saved files are gone or changed: {lost} chunks run again")
+        notes.append(f"saved files are gone or changed: {len(lost)} chunks run again")
     return notes
 
 
 def _inputs_changed(workspace: Workspace, planned: Planned, done: Json, root: Path) -> bool:
     paths = workspace.chunk(planned.id)
     images = imagelist.read(paths.images)
-    first = int((read_json(paths.chunk) or {"first": 1})["first"])
+    first = paths.first
     # image sets that failed are tried again anyway, whatever changed about their files
     failed = {f["image_set"] - first for f in done["failed"]}
     return any(
@@ -425,10 +490,12 @@ def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
     root = os.environ.get("PATHNAME_BASENAME")
     if root and not Path(root).is_dir():
         raise BpcpError(Exit.BAD_SETTING, f"PATHNAME_BASENAME is not a folder: {root}")
+    cores = read_limits().cores
     return Settings(
         chunk_size=args.chunk_size,
         group_by=group_by,
-        slots=args.slots or read_limits().cores,
+        # "no limit" is no reason to cut a plate into thousands of chunks
+        slots=args.slots if 0 < args.slots <= 1000 else cores,
         use_lists=not args.create_groups_from_data_file,
         root=Path(root).resolve() if root else workspace.base,
         tmpdir=args.tmpdir.resolve() if args.tmpdir else None,
@@ -460,8 +527,11 @@ def main(argv: Sequence[str]) -> int:
         with locked(workspace):
             plan = make(workspace, pipe, settings)
             write(workspace, plan)
-            plan.notes[:0] = drop_stale(workspace, plan.planned)
-    states = ["done" if verdict(workspace, p) else "to do" for p in plan.planned]
+            plan.notes[:0] = drop_stale(workspace, plan.planned, plan.run)
+    again = {chunk for chunks in stale(workspace, plan.planned, plan.run) for chunk in chunks}
+    states = [
+        "done" if verdict(workspace, p) and p.id not in again else "to do" for p in plan.planned
+    ]
     if not args.quiet:
         print(f"plan: {describe(plan, settings.slots)}", file=sys.stderr)
         if done := states.count("done"):

@@ -22,6 +22,26 @@ _TERMINAL_S = 1.0
 _LOG_S = 30.0
 
 
+def finished_in(log: str, last_module: int, at: int = 0, count: int = 0) -> tuple[int, int]:
+    """Count the image sets that an attempt has finished, from CellProfiler's log.
+
+    Parameters
+    ----------
+    at, count : int
+        What the last call gave: how far the log was read, in bytes, and how many there were.
+    """
+    try:
+        with Path(log).open("rb") as file:
+            file.seek(at)
+            while (line := file.readline()).endswith(b"\n"):
+                at += len(line)
+                found = _FINISHED.search(line)
+                count += bool(found and int(found[1]) == last_module)
+    except FileNotFoundError:
+        pass
+    return at, count
+
+
 class Watch:
     """What is known of a run, brought up to date at little cost: what is done is read once."""
 
@@ -44,26 +64,14 @@ class Watch:
             running = read_json(self.workspace.chunk(chunk_id).running)
             if running is not None:
                 self.running += 1
-                self.under_way += self._finished_in(running["log"])
+                log = running["log"]
+                read = self._read.get(log, (0, 0))
+                self._read[log] = finished_in(log, self.last_module, *read)
+                self.under_way += self._read[log][1]
             elif found is not None:
                 self.failed += len(found["failed"])
                 self.done += len(planned.image_numbers) - len(found["failed"])
                 del self.open[chunk_id]
-
-    def _finished_in(self, log: str) -> int:
-        """Count the image sets that an attempt has finished, reading only what its log grew by."""
-        at, count = self._read.get(log, (0, 0))
-        try:
-            with Path(log).open("rb") as file:
-                file.seek(at)
-                while (line := file.readline()).endswith(b"\n"):
-                    at += len(line)
-                    found = _FINISHED.search(line)
-                    count += bool(found and int(found[1]) == self.last_module)
-        except FileNotFoundError:
-            pass
-        self._read[log] = (at, count)
-        return count
 
     def line(self, width: int) -> str:
         """Give the line to show, at most `width` characters."""

@@ -7,10 +7,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
-from bpcp.workspace import Json
+from bpcp.workspace import ChunkPaths, Json
 
 
 def sha256(path: Path) -> str:
@@ -22,41 +21,42 @@ def sha256(path: Path) -> str:
     return total.hexdigest()
 
 
-def move(source: Path, target: Path) -> None:
-    """Move a file, over one that is there; across file systems under a temporary name first."""
+def move(source: Path, target: Path, incoming: Path) -> None:
+    """Move a file, over one that is there.
+
+    Parameters
+    ----------
+    incoming : Path
+        A folder on the file system of the target, through which a file from another one comes; so
+        that whatever is killed leaves nothing half-made beside the target.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    _flush(source)
-    try:
-        source.replace(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        handle, name = tempfile.mkstemp(prefix=".bpcp-", dir=target.parent)
+    _arrived(source, incoming).replace(target)
+
+
+def _arrived(source: Path, incoming: Path) -> Path:
+    """Bring a file onto the file system of `incoming`, if it is not there, and flush it."""
+    if source.stat().st_dev != incoming.parent.stat().st_dev:
+        incoming.mkdir(exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=incoming)
         os.close(handle)
-        try:
-            shutil.copy2(source, name)
-            _flush(Path(name))
-            Path(name).replace(target)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                Path(name).unlink()
-            raise
+        shutil.copyfile(source, name)
+        Path(name).chmod(source.stat().st_mode & 0o777)
         source.unlink()
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+        source = Path(name)
+    handle = os.open(source, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+    return source
 
 
-def publish(name: str, output: Path, analysis: Path, replaced: Path) -> Json:
+def publish(name: str, output: Path, analysis: Path, paths: ChunkPaths) -> Json:
     """Put one of an attempt's files where one process would have left it.
 
-    A file of other content that stands there is kept in `replaced`: two chunks may have written
-    one name, which only the merge, knowing all chunks, can tell.
+    A file of other content that stands there is kept in the chunk's `replaced`: two chunks may have
+    written one name, also at the same moment, which only the merge, knowing all chunks, can tell.
 
     Parameters
     ----------
@@ -70,7 +70,18 @@ def publish(name: str, output: Path, analysis: Path, replaced: Path) -> Json:
     """
     source, target = output / name, analysis / name
     found = {"path": name, "size": source.stat().st_size, "sha256": sha256(source)}
-    if target.is_file() and not target.is_symlink() and sha256(target) != found["sha256"]:
-        move(target, replaced / name)
-    move(source, target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = _arrived(source, paths.incoming)
+    try:
+        # unlike a rename, this fails where another chunk put a file there a moment ago
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.EEXIST:
+            if target.is_file() and not target.is_symlink() and sha256(target) != found["sha256"]:
+                move(target, paths.replaced / name, paths.incoming)
+        elif error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        source.replace(target)
+    else:
+        source.unlink()
     return found

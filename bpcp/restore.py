@@ -7,6 +7,8 @@ the Group_* measurements, the folders of saved images, the columns and the spell
 
 from __future__ import annotations
 
+import csv
+import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -45,12 +47,27 @@ class Source:
     summaries: dict[str, Summary]
     elsewhere: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def chunk(self) -> str:
+        """The chunk that wrote them."""
+        return self.folder.parents[1].name
+
     def file(self, path: str) -> Path:
         """Give the file of a table."""
         return self.folder / self.elsewhere.get(path, path)
 
     def number(self, own: int) -> int:
-        """Give the ImageNumber in the whole list for one of its own."""
+        """Give the ImageNumber in the whole list for one of its own.
+
+        Raises
+        ------
+        BpcpError
+            70 where it has no such image set.
+        """
+        if not 0 <= own - self.first < len(self.numbers):
+            raise BpcpError(
+                Exit.BUG, f"{self.folder}: a row of image set {own}, which is not its own"
+            )
         return self.numbers[own - self.first]
 
 
@@ -146,6 +163,14 @@ def unite(path: str, found: Sequence[Source]) -> Table:
     return Table(path, shape, {name: tables.unite(hows) for name, hows in seen.items()})
 
 
+class DamagedTableError(Exception):
+    """A chunk's waiting table that can't be read any more; the chunk must run again."""
+
+    def __init__(self, chunk: str, what: str) -> None:
+        super().__init__(what)
+        self.chunk = chunk
+
+
 Change = Callable[[str, int], str]
 
 
@@ -177,10 +202,7 @@ def _changes(table: Table, source: Source, restorer: Restorer) -> dict[int, Chan
 
 
 def _renumber(source: Source) -> Change:
-    # 0 and nan: an object without a parent in an earlier image set
-    return lambda cell, _: (
-        str(source.number(int(float(cell)))) if cell not in ("0", "", "nan") else cell
-    )
+    return lambda cell, _: str(source.number(int(cell)))
 
 
 def _regroup(restorer: Restorer, name: str) -> Change:
@@ -201,7 +223,28 @@ def restored(
     """Give a source's rows as the result has them, each with its ImageNumber in the whole list.
 
     A row is a list of cells; or a finished line, where only its first cell had to change.
+
+    Raises
+    ------
+    DamagedTableError
+        Where the table is not as it was when its chunk was judged.
     """
+    rows = 0
+    try:
+        for row in _restored(table, source, restorer):
+            rows += 1
+            yield row
+    except GeneratorExit:
+        raise
+    except (OSError, EOFError, zlib.error, ValueError, IndexError, csv.Error) as error:
+        raise DamagedTableError(source.chunk, str(error)) from error
+    if rows != source.summaries[table.path].rows:
+        raise DamagedTableError(source.chunk, f"{rows} rows of {source.summaries[table.path].rows}")
+
+
+def _restored(
+    table: Table, source: Source, restorer: Restorer
+) -> Generator[tuple[int, list[str] | str], None, None]:
     summary = source.summaries[table.path]
     changes = _changes(table, source, restorer)
     path = source.file(table.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ from pathlib import Path
 from bpcp import imagelist
 from bpcp.errors import Exit, Parser, run_main
 from bpcp.merge import state_of
+from bpcp.progress import finished_in
 from bpcp.workspace import Json, Planned, Workspace, locate, read_json, read_plan, verdict
 
-_IMAGE = re.compile(r": Image # (\d+), module \S+ # (\d+): CPU_time")
 _MOST_SHOWN = 10
 
 
@@ -83,7 +83,7 @@ def gather(workspace: Workspace) -> State:
         running = read_json(workspace.chunk(planned.id).running)
         if running and _alive(int(running["pid"])):
             state.chunks_running += 1
-            state.under_way += finished_in(Path(running["log"]), int(run["last_module"]))
+            state.under_way += finished_in(running["log"], int(run["last_module"]))[1]
         if done is None:
             continue
         state.chunks_done += 1
@@ -98,7 +98,9 @@ def gather(workspace: Workspace) -> State:
             state.failures += _failures(workspace, planned, done["failed"])
     state.failures.sort(key=lambda f: int(f["image_number"]))
     merged = read_json(workspace.merged) or {}
-    state.merged = merged.get("state") == state_of(workspace, plan)
+    state.merged = merged.get("state") == state_of(workspace, plan) and all(
+        (workspace.analysis / path).is_file() for path in merged["tables"]
+    )
     return state
 
 
@@ -112,24 +114,10 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def finished_in(log: Path, last_module: int) -> int:
-    """Count the image sets that an attempt has finished, from CellProfiler's log."""
-    finished = set()
-    try:
-        with log.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                found = _IMAGE.search(line)
-                if found and int(found[2]) == last_module:
-                    finished.add(found[1])
-    except FileNotFoundError:
-        return 0
-    return len(finished)
-
-
 def _failures(workspace: Workspace, planned: Planned, failed: Sequence[Json]) -> list[Json]:
     paths = workspace.chunk(planned.id)
     images = imagelist.read(paths.images)
-    first = int((read_json(paths.chunk) or {"first": 1})["first"])
+    first = paths.first
     found = []
     for f in failed:
         at = int(f["image_set"]) - first
@@ -160,6 +148,7 @@ def to_json(workspace: Workspace, state: State) -> Json:
             "done": state.done,
             "failed": state.failed,
             "left": state.left,
+            "under_way": state.under_way,
         },
         "chunks": {
             "total": state.chunks,
@@ -194,17 +183,24 @@ def describe_failures(workspace: Workspace, state: State, most: int = _MOST_SHOW
     return lines
 
 
+def run_pipeline(workspace: Workspace) -> str:
+    """Give the pipeline file of a run, as the user named it."""
+    return str((read_json(workspace.run) or {}).get("pipeline", "PIPELINE"))
+
+
 def lines(workspace: Workspace, state: State) -> list[str]:
     """Give a run's state for people."""
     done = f"{state.done:,} of {state.total:,} image sets done"
-    rest = [f"{n:,} {what}" for n, what in ((state.failed, "failed"), (state.left, "left")) if n]
+    counted = ((state.failed, "failed"), (state.left, "left"), (state.under_way, "under way"))
+    rest = [f"{n:,} {what}" for n, what in counted if n]
     out = [", ".join([done, *rest])]
     running = f", {state.chunks_running} running" if state.chunks_running else ""
     out.append(f"{state.chunks_done:,} of {state.chunks:,} chunks done{running}")
     if state.failures:
         out += ["failed:", *describe_failures(workspace, state)]
     if not state.left and not state.merged:
-        out.append("not merged yet: bpcp merge -d DATASET -p PIPELINE")
+        words = ["bpcp", "merge", "-d", workspace.dataset, "-p", run_pipeline(workspace)]
+        out.append(f"not merged yet: {shlex.join(words)}")
     if state.merged:
         out.append(f"result: {workspace.analysis}")
     return out

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as Set
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -35,6 +37,7 @@ class Spelling(str, Enum):
     TEXT = "text"
 
 
+_BLOCK_ROWS = 1000
 _RELATIONSHIP_HEADER = ["Module", "Module Number", "Relationship"]
 # What tells kinds of relationship apart; CellProfiler writes all rows of one kind together.
 RELATIONSHIP_KIND = ("Module Number", "Relationship", "First Object Name", "Second Object Name")
@@ -68,11 +71,7 @@ class Shape:
         if self.kind is Kind.EXPERIMENT:
             return ()
         return tuple(
-            i
-            for i, name in enumerate(self.header)
-            if name.rpartition("\t")[2] == "ImageNumber"
-            # with the search radius behind it, or, tracked by LAP, without
-            or name.rpartition("\t")[2].startswith("TrackObjects_ParentImageNumber")
+            i for i, name in enumerate(self.header) if name.rpartition("\t")[2] == "ImageNumber"
         )
 
 
@@ -184,48 +183,51 @@ def summarise(path: Path, shape: Shape) -> Summary:
         raw.seek(-1, 2)
         if raw.read(1) != b"\n":
             raise BrokenTableError(f"{path.name} ends in the middle of a line")
-    body = list(rows(path, shape))
     width = len(shape.header)
-    for i, row in enumerate(body):
-        if len(row) != width:
-            raise BrokenTableError(
-                f"{path.name}, row {i + 1}: {len(row)} cells, the header has {width}"
-            )
-    columns: Sequence[tuple[str, ...]] = list(zip(*body, strict=True)) if body else [()] * width
+    seen: list[set[Spelling]] = [set() for _ in shape.header]
+    had_nan = [False] * width
     by_image: dict[int, int] = {}
-    if shape.kind is not Kind.EXPERIMENT and body:
-        for cell in columns[shape.number_columns[0]]:
-            by_image[int(cell)] = by_image.get(int(cell), 0) + 1
-    return Summary(shape, len(body), tuple(spelling(c) for c in columns), by_image)
+    number = shape.number_columns[0] if shape.number_columns else None
+    count = 0
+    body = rows(path, shape)
+    # in blocks: a plate in one chunk has millions of cells
+    while block := list(islice(body, _BLOCK_ROWS)):
+        for i, row in enumerate(block, count + 1):
+            if len(row) != width:
+                raise BrokenTableError(
+                    f"{path.name}, row {i}: {len(row)} cells, the header has {width}"
+                )
+        count += len(block)
+        for i, cells in enumerate(zip(*block, strict=True)):
+            distinct = set(cells)
+            had_nan[i] |= "nan" in distinct
+            seen[i].add(_spelling(distinct - {"", "nan"}))
+        if number is not None:
+            for row in block:
+                n = int(row[number])
+                by_image[n] = by_image.get(n, 0) + 1
+    spellings = tuple(
+        # "nan" beside integers was a missing value, for a real NaN would have made them floats;
+        # alone it is a float
+        Spelling.FLOAT if nan and how is Spelling.BLANK else how
+        for nan, how in zip(had_nan, map(unite, seen), strict=True)
+    )
+    return Summary(shape, count, spellings, by_image)
 
 
-def spelling(cells: Sequence[str]) -> Spelling:
-    """Tell how a process spelled a column.
-
-    "nan" beside integers was a missing value, for a real NaN would have made them floats; alone it
-    is a float.
-    """
-    distinct = set(cells)
-    had_nan = "nan" in distinct
-    distinct -= {"", "nan"}
-    if not distinct:
-        return Spelling.FLOAT if had_nan else Spelling.BLANK
-    try:
-        for cell in distinct:
-            int(cell)
-    except ValueError:
-        pass
-    else:
-        return Spelling.INTEGER
-    try:
-        for cell in distinct:
-            float(cell)
-    except ValueError:
-        return Spelling.TEXT
-    return Spelling.FLOAT
+def _spelling(distinct: Set[str]) -> Spelling:
+    """Tell how cells are spelled that are neither blank nor nan."""
+    for how, read in ((Spelling.INTEGER, int), (Spelling.FLOAT, float)):
+        try:
+            for cell in distinct:
+                read(cell)
+        except ValueError:
+            continue
+        return how if distinct else Spelling.BLANK
+    return Spelling.TEXT
 
 
-def unite(spellings: Sequence[Spelling]) -> Spelling:
+def unite(spellings: Iterable[Spelling]) -> Spelling:
     """Tell how one process would have spelled a column that several wrote."""
     order = (Spelling.BLANK, Spelling.INTEGER, Spelling.FLOAT, Spelling.TEXT)
     return max(spellings, key=order.index, default=Spelling.BLANK)

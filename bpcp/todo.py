@@ -8,11 +8,20 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bpcp.errors import Exit, Parser, run_main
-from bpcp.workspace import Workspace, of_status, read_json, read_plan, verdict
+from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.workspace import (
+    ChunkPaths,
+    Workspace,
+    hold,
+    of_status,
+    read_json,
+    read_plan,
+    verdict,
+)
 
 
 def left(workspace: Workspace) -> list[str]:
@@ -40,7 +49,7 @@ def clear_leftovers(workspace: Workspace) -> list[Path]:
     for chunk in workspace.chunks.iterdir() if workspace.chunks.is_dir() else ():
         paths = workspace.chunk(chunk.name)
         running = read_json(paths.running)
-        if running is None:
+        if running is None or _is_running(paths):
             continue
         folder = Path(running["folder"])
         try:
@@ -56,20 +65,43 @@ def clear_leftovers(workspace: Workspace) -> list[Path]:
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
         paths.running.unlink(missing_ok=True)
+    live = {
+        str(running["folder"])
+        for chunk in (workspace.chunks.iterdir() if workspace.chunks.is_dir() else ())
+        if (running := read_json(workspace.chunk(chunk.name).running))
+    }
     if workspace.attempts.is_dir():
         for folder in workspace.attempts.iterdir():
+            if str(folder) in live:
+                continue
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
     return removed
 
 
+def _is_running(paths: ChunkPaths) -> bool:
+    """Tell whether somebody runs a chunk by hand, beside the run."""
+    try:
+        with hold(paths.lock, "it"):
+            return False
+    except BpcpError:
+        return True
+
+
 def main(argv: Sequence[str]) -> int:
-    """Print the chunks that are left to run, a line each; or with --undecided only those."""
+    """Print the chunks that are left to run; or those without a verdict; or the waiting tables."""
     parser = Parser("run")
     parser.add_argument("run", type=Path)
     parser.add_argument("--undecided", action="store_true")
+    parser.add_argument("--tables", action="store_true")
     args = parser.parse_args(argv)
     workspace = of_status(args.run)
+    if args.tables:
+        for chunk in workspace.chunks.iterdir():
+            for path in workspace.chunk(chunk.name).all_tables.rglob("*"):
+                if path.is_file() and path.suffix != ".gz":
+                    sys.stdout.buffer.write(os.fsencode(path) + b"\0")
+        return Exit.OK
     clear_leftovers(workspace)
     if args.undecided:
         print("\n".join(undecided(workspace)))

@@ -17,9 +17,12 @@
     attempts/           where attempts work, unless -t names another place
     chunks/<chunk>/chunk.json    what the chunk is given
     chunks/<chunk>/images.csv    its image sets
+    chunks/<chunk>/lock          held while the chunk runs
     chunks/<chunk>/running.json  the attempt under way
+    chunks/<chunk>/error.json    why run-chunk itself gave up, if it did
     chunks/<chunk>/done.json     the verdict; written last
     chunks/<chunk>/tables/<part>/   its tables, waiting for the merge
+    chunks/<chunk>/incoming/     what comes from another file system, on its way
     chunks/<chunk>/replaced/     what stood where the chunk put a file of other content
 """
 
@@ -62,6 +65,26 @@ class ChunkPaths:
     def images(self) -> Path:
         """Its image sets, a LoadData CSV."""
         return self.folder / "images.csv"
+
+    @property
+    def lock(self) -> Path:
+        """Held while it runs."""
+        return self.folder / "lock"
+
+    @property
+    def error(self) -> Path:
+        """Why run-chunk itself gave up, if it did."""
+        return self.folder / "error.json"
+
+    @property
+    def incoming(self) -> Path:
+        """What comes from another file system, on its way to its place."""
+        return self.folder / "incoming"
+
+    @property
+    def first(self) -> int:
+        """The number of its first image set in the list that CellProfiler is given."""
+        return int((read_json(self.chunk) or {"first": 1})["first"])
 
     @property
     def running(self) -> Path:
@@ -240,13 +263,15 @@ def locked(workspace: Workspace, wait_s: float = 5) -> Iterator[None]:
     if os.environ.get(LOCK_HELD) == str(workspace.lock):
         yield
         return
-    try:
-        workspace.status.mkdir(parents=True, exist_ok=True)
-        handle = os.open(workspace.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise BpcpError(
-            Exit.CANNOT_CREATE, f"can't write {workspace.lock}: {error.strerror}"
-        ) from error
+    workspace.status.mkdir(parents=True, exist_ok=True)
+    with hold(workspace.lock, "this run", wait_s):
+        yield
+
+
+@contextmanager
+def hold(path: Path, what: str, wait_s: float = 0) -> Iterator[None]:
+    """Hold a lock file, which says who holds it; see `locked`."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         end = time.monotonic() + wait_s
         while True:
@@ -254,11 +279,11 @@ def locked(workspace: Workspace, wait_s: float = 5) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > end:
-                    holder = os.pread(handle, 200, 0).decode().strip()
+                if time.monotonic() >= end:
+                    holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
                     raise BpcpError(
                         Exit.STOPPED,
-                        f"another process is at work on this run: {holder}",
+                        f"another process is at work on {what}: {holder}",
                         "wait for it, or end it; the lock goes with it",
                     ) from None
                 time.sleep(0.2)
@@ -288,6 +313,11 @@ def write_json(path: Path, content: Json) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file as `write_bytes` does."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name in the same folder, flush it, and rename it.
 
     Raises
@@ -299,10 +329,8 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(
-                handle, "w", encoding="utf-8", errors="surrogateescape", newline=""
-            ) as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).chmod(0o666 & ~_umask())

@@ -37,7 +37,7 @@ slots_of() {
   if [[ ! $jobs =~ ^([+-]?[0-9]{1,6}|[0-9]{1,6}%)$ ]]; then
     die 64 "-P $jobs: not a number of jobs" "as GNU parallel's: 8, 50%, +2, -1, or 0 for no limit"
   fi
-  all=$(cores)
+  all=$(cores) || exit $?
   case $jobs in
     0) n=100000 ;;
     +*) n=$((all + 10#${jobs#+})) ;;
@@ -61,6 +61,9 @@ open_run() {
 
 # take_lock -- becomes the one writer of the run; the lock ends with this process and its children
 take_lock() {
+  if ! : 2>/dev/null >>"$LOCK"; then
+    die 77 "can't write $LOCK" "it belongs to somebody else: $(stat -c %U -- "$LOCK" 2>/dev/null)"
+  fi
   exec 9>>"$LOCK"
   if ! flock --wait 5 9; then
     die 75 "another process is at work on this run: $(head -c 200 -- "$LOCK")" "wait for it, or end it; the lock goes with it"
@@ -153,9 +156,11 @@ run_pool() {
   event event=end parallel_status="$code" stopped="${STOPPED:-no}"
 }
 
-# pack_chunks SLOTS -- compresses the chunks' tables: they are kept for the next merge only
+# pack_chunks SLOTS -- compresses the chunks' tables, which are kept for the next merge only; that it
+# can't is no failure of the run
 pack_chunks() {
-  find "$STATUS_DIR/chunks" -path '*/tables/*' -type f ! -name '*.gz' -print0 |
-    PARALLEL_SHELL=/bin/bash parallel --plain --will-cite --null --no-run-if-empty --quote \
-      --jobs "$1" -n 50 gzip -1 --force -- 2>>"$EVENTS"
+  PARALLEL_SHELL=/bin/bash parallel --plain --will-cite --null --no-run-if-empty --quote \
+    --jobs "$1" -n 50 gzip -1 --force --synchronous -- \
+    < <(run_python bpcp.todo "$STATUS_DIR" --tables) 2>>"$EVENTS" &
+  await $! || event event=not_packed
 }

@@ -16,6 +16,42 @@ Rows = list[dict[str, str]]
 COSTLY = ("MeasureTexture", "MeasureObjectSizeShape", "MeasureObjectIntensity")
 
 
+TRACK = """\
+TrackObjects:[module_num:14|svn_version:'Unknown'|variable_revision_number:7|show_window:False\
+|notes:[]|batch_state:array([], dtype=uint8)|enabled:True|wants_pause:False]
+    Choose a tracking method:Overlap
+    Select the objects to track:Nuclei
+    Select object measurement to use for tracking:None
+    Maximum pixel distance to consider matches:50
+    Select display option:Color and Number
+    Save color-coded image?:No
+    Name the output image:TrackedCells
+    Select the movement model:Both
+    Number of standard deviations for search radius:3.0
+    Search radius limit, in pixel units (Min,Max):2.0,10.0
+    Run the second phase of the LAP algorithm?:Yes
+    Gap closing cost:40
+    Split alternative cost:40
+    Merge alternative cost:40
+    Maximum gap displacement, in pixel units:5
+    Maximum split score:50
+    Maximum merge score:50
+    Maximum temporal gap, in frames:5
+    Filter objects by lifetime?:No
+    Filter using a minimum lifetime?:Yes
+    Minimum lifetime:1
+    Filter using a maximum lifetime?:No
+    Maximum lifetime:100
+    Mitosis alternative cost:80
+    Maximum mitosis distance, in pixel units:40
+    Average cell diameter in pixels:35.0
+    Use advanced configuration parameters:No
+    Cost of cell to empty matching:15.0
+    Weight of area difference in function matching cost:25.0
+
+"""
+
+
 @dataclass
 class Text:
     """A pipeline's text, and ways to change it."""
@@ -137,6 +173,16 @@ def numbered_files(pipeline: Text, rows: Rows) -> tuple[str, ...]:
     return ("--chunk-size", "5")
 
 
+def tracked(pipeline: Text, rows: Rows) -> tuple[str, ...]:
+    """Objects tracked from site to site of a well: each knows the ImageNumber of its parent."""
+    grouped(pipeline, rows)
+    pipeline.export(("Image", "No", "Image.csv"), ("Nuclei", "No", "Nuclei.csv"))
+    pipeline.text = pipeline.text.replace("ModuleCount:14", "ModuleCount:15").replace(
+        "ExportToSpreadsheet:[module_num:14", TRACK + "ExportToSpreadsheet:[module_num:15"
+    )
+    return ("--chunk-size", "4")
+
+
 def by_plate(pipeline: Text, rows: Rows) -> tuple[str, ...]:
     """-k over three plates whose rows are mixed; "02" and 2 are one plate to CellProfiler."""
     for i, row in enumerate(rows):
@@ -154,6 +200,7 @@ def by_plate(pipeline: Text, rows: Rows) -> tuple[str, ...]:
         joined_tables,
         joined_tables_in_subfolders,
         numbered_files,
+        tracked,
         by_plate,
     ],
 )
