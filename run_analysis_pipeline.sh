@@ -20,7 +20,9 @@
 #                           metadata/<dataset>/{platelist,welllist}.txt out of
 #                           account; where these are there, they select what runs
 #   -w, --overwrite_batchfile
-#                           prepare anew: ask CellProfiler again about the pipeline
+#                           prepare anew: ask CellProfiler again about the pipeline,
+#                           cut anew what is done, if it is asked to be cut otherwise,
+#                           and take the place of another pipeline's result
 #       --group-by KEY[,KEY]
 #                           one chunk for each value of these metadata, or, with
 #                           --chunk-size, as many whole groups as fit
