@@ -28,7 +28,7 @@ from types import FrameType
 from bpcp import cellprofiler, imagelist
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.imagelist import Row
-from bpcp.publish import move, publish, sha256
+from bpcp.publish import clear, move, publish, sha256
 from bpcp.verdict import Expected, Verdict, judge
 from bpcp.workspace import ChunkPaths, Json, Workspace, hold, of_status, read_json, write_json
 
@@ -120,7 +120,7 @@ def load(workspace: Workspace, chunk_id: str) -> Task:
         raise BpcpError(Exit.NO_INPUT, f"no chunk {chunk_id} in {workspace.status}", "bpcp plan")
     if not (
         workspace.pipeline.is_file()
-        and run["pipeline_sha256"] == chunk["pipeline_sha256"] == sha256(workspace.pipeline)
+        and run.get("pipeline_sha256") == chunk.get("pipeline_sha256") == sha256(workspace.pipeline)
     ):
         raise BpcpError(
             Exit.STOPPED,
@@ -175,7 +175,7 @@ def run_chunk(task: Task) -> Json:
         account.cpu_s, account.peak_mb = float(cost["cpu_s"]), float(cost["peak_mb"])
     else:
         shutil.rmtree(task.paths.all_tables, ignore_errors=True)
-    shutil.rmtree(task.paths.incoming, ignore_errors=True)
+    clear(task.workspace.analysis, task.paths)
     started = time.monotonic()
     for units in _ranges(_set_aside(task, account, todo, root)):
         _cut_down(task, account, units)
@@ -196,7 +196,7 @@ def run_chunk(task: Task) -> Json:
         "finished": _now(),
     }
     write_json(task.paths.done, verdict)
-    shutil.rmtree(task.paths.incoming, ignore_errors=True)
+    clear(task.workspace.analysis, task.paths)
     return verdict
 
 
@@ -467,7 +467,8 @@ def main(argv: Sequence[str]) -> int:
         signal.signal(number, _stop)
     task = load(of_status(args.run), args.chunk)
     try:
-        with hold(task.paths.lock, f"chunk {args.chunk}"):
+        # a moment: whoever looks for leftovers holds it for one
+        with hold(task.paths.lock, f"chunk {args.chunk}", wait_s=1):
             task.paths.error.unlink(missing_ok=True)
             verdict = _or_say_why(task)
     except Stopped as stopped:

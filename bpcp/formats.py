@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -149,12 +148,17 @@ def _write_sqlite(
 
 def _distinct(names: Iterable[str]) -> list[str]:
     """Tell names apart that differ only in case, which SQLite takes for one: "dna", "DNA_2"."""
-    seen: Counter[str] = Counter()
+    given = list(names)
+    taken: set[str] = set()
     found = []
-    for name in names:
-        seen[name.lower()] += 1
-        n = seen[name.lower()]
-        found.append(name if n == 1 else f"{name}_{n}")
+    for name in given:
+        free, n = name, 1
+        # neither what stands already, nor what another column is called by itself
+        while free.lower() in taken or (free != name and free in given):
+            n += 1
+            free = f"{name}_{n}"
+        taken.add(free.lower())
+        found.append(free)
     return found
 
 

@@ -293,7 +293,9 @@ def write_formats(workspace: Workspace, merged: Merged, asked: Sequence[str]) ->
     """Write the tables in other formats: those asked for, and those that were there before."""
     known = read_json(workspace.merged) or {}
     wanted = sorted({*known.get("formats", []), *asked} - {"csv"})
-    new = wanted if merged.fresh else [name for name in wanted if name in asked]
+    # also where the last merge was ended before it came to them
+    behind = merged.fresh or "other_formats" not in known
+    new = wanted if behind else [name for name in wanted if name in asked]
     if not new:
         return []
     from bpcp import formats

@@ -533,7 +533,7 @@ def main(argv: Sequence[str]) -> int:
         "done" if verdict(workspace, p) and p.id not in again else "to do" for p in plan.planned
     ]
     if not args.quiet:
-        print(f"plan: {describe(plan, settings.slots)}", file=sys.stderr)
+        print(f"plan: {describe(plan, args.slots or settings.slots)}", file=sys.stderr)
         if done := states.count("done"):
             print(f"      {done} of {len(states)} chunks are done already", file=sys.stderr)
         for note in plan.notes:

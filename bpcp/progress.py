@@ -116,7 +116,10 @@ def main(argv: Sequence[str]) -> int:
         until = time.monotonic() + pause_s
         while not over() and time.monotonic() < until:
             time.sleep(0.1)
+        began = time.monotonic()
         watch.look()
+        # on a run of many thousand chunks a look takes a while; it must never cost a core
+        pause_s = max(pause_s, 20 * (time.monotonic() - began))
         width = shutil.get_terminal_size().columns if terminal else 200
         if terminal:
             print(f"\r{watch.line(width):<{width - 1}}", end="", file=sys.stderr, flush=True)

@@ -71,17 +71,44 @@ def publish(name: str, output: Path, analysis: Path, paths: ChunkPaths) -> Json:
     source, target = output / name, analysis / name
     found = {"path": name, "size": source.stat().st_size, "sha256": sha256(source)}
     target.parent.mkdir(parents=True, exist_ok=True)
-    source = _arrived(source, paths.incoming)
-    try:
-        # unlike a rename, this fails where another chunk put a file there a moment ago
-        os.link(source, target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno == errno.EEXIST:
-            if target.is_file() and not target.is_symlink() and sha256(target) != found["sha256"]:
-                move(target, paths.replaced / name, paths.incoming)
-        elif error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            raise
-        source.replace(target)
-    else:
-        source.unlink()
-    return found
+    source = _arrived(source, _doorstep(analysis, paths))
+    while True:
+        try:
+            # unlike a rename, this fails where another chunk put a file there a moment ago
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            if target.is_symlink() or sha256(target) == found["sha256"]:
+                source.replace(target)
+                return found
+            move(target, _free(paths.replaced / name), paths.incoming)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                raise
+            # a file system without hard links
+            source.replace(target)
+            return found
+        else:
+            source.unlink()
+            return found
+
+
+def _doorstep(analysis: Path, paths: ChunkPaths) -> Path:
+    """Give the folder through which files come to the result: on the file system of the result."""
+    if analysis.stat().st_dev == paths.folder.stat().st_dev:
+        return paths.incoming
+    return analysis / f".bpcp-{paths.id}"
+
+
+def _free(path: Path) -> Path:
+    """Give a path that is not taken."""
+    n, free = 1, path
+    while free.exists():
+        n += 1
+        free = path.with_name(f"{path.name}.{n}")
+    return free
+
+
+def clear(analysis: Path, paths: ChunkPaths) -> None:
+    """Remove what was on its way when an attempt was killed."""
+    for folder in (paths.incoming, analysis / f".bpcp-{paths.id}"):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -162,7 +162,7 @@ def rows(path: Path, shape: Shape) -> Iterator[list[str]]:
     with open_table(path) as file:
         reader = csv.reader(file, delimiter=shape.delimiter)
         for _ in range(shape.heads):
-            next(reader)
+            next(reader, None)
         yield from reader
 
 

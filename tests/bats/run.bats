@@ -497,9 +497,79 @@ goes_on() {
   assert_equal "$(cat "$BATS_TEST_TMPDIR/out")" ''
 }
 
-@test "each step is a command of its own" {
+@test "run without a plan is 66 and leaves no folders" {
   run --separate-stderr "$bpcp" run -d "$dataset" -p "$pipeline"
   assert_failure 66
+  [[ $stderr == *"nothing is planned for $dataset"*'bpcp plan --dataset='* ]]
+  run find "$base" -name status -o -name log -o -name analysis
+  assert_output ''
+  # and what is there stays
+  mkdir -p "$base/log/$dataset/measure" "$base/status/other"
+  touch "$base/log/$dataset/measure/mine"
+  run --separate-stderr "$bpcp" run -d "$dataset" -p "$pipeline"
+  assert_failure 66
+  assert [ -e "$base/log/$dataset/measure/mine" ]
+  assert [ -d "$base/status/other" ]
+}
+
+@test "a dataset may be called tables" {
+  # as the folders that are packed
+  dataset=tables
+  screen 3
+  go
+  assert_success
+  ran
+  run find "$state" -path '*/chunks/*/tables/*' -type f ! -name '*.gz'
+  assert_output ''
+  assert [ -e "$state/run.json" ]
+  go
+  assert_success
+  [[ $stderr == *'nothing to do: 3 of 3'* ]]
+  assert_equal "$(ran)" 0
+}
+
+@test "a gzip that fails does not fail the run" {
+  local tools=$BATS_TEST_TMPDIR/tools
+  mkdir "$tools"
+  printf '#!/bin/sh\necho "gzip: no room" >&2\nexit 1\n' >"$tools/gzip"
+  chmod +x "$tools/gzip"
+  PATH=$tools:$PATH go
+  assert_success
+  [[ $stderr == *'done: 6 of 6'* ]]
+  run grep -c not_packed "$base/log/$dataset/measure/events.log"
+  assert_output 1
+  complete 6
+  go
+  assert_success
+  assert_equal "$(ran)" 3
+}
+
+@test "options and their values may stand in one word" {
+  mkdir "$BATS_TEST_TMPDIR/scratch"
+  run --separate-stderr "$entry" "-d$dataset" "-p$pipeline" "-t$BATS_TEST_TMPDIR/scratch" -P4 \
+    --chunk-size=1 --dry-run
+  assert_success
+  [[ $stderr == *'in 6 chunks of 1, 4 at a time' ]]
+  run "$bpcp" plan "-d$dataset" "-p$pipeline" -q
+  assert_success
+  run --separate-stderr "$bpcp" run "-d$dataset" "-p$pipeline" -P2 -q
+  [[ $stderr == *'6 of 6 image sets done'* ]]
+  for option in -Px -Q4 -x; do
+    go "$option"
+    assert_failure 64
+  done
+}
+
+@test "-P 0 is no reason to cut into one chunk each" {
+  local cores
+  cores=$(PYTHONPATH=$root "${BPCP_VENV:-$root/.venv}/bpcp/bin/python" -m bpcp.limits)
+  screen $((cores * 2))
+  run --separate-stderr "$entry" -d "$dataset" -p "$pipeline" -P 0 --dry-run
+  assert_success
+  [[ $stderr == *"image sets in $cores chunk"* ]] || fail "$stderr"
+}
+
+@test "each step is a command of its own" {
   run "$bpcp" plan --dataset="$dataset" -p "$pipeline" --chunk-size 2 -q
   assert_success
   assert_output ''

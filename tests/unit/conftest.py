@@ -39,6 +39,10 @@ SaveImages:[module_num:3|svn_version:'Unknown'|enabled:True|wants_pause:False]
     Number of digits:4
     When to save:Every cycle
 """
+PROJECT = """
+MakeProjection:[module_num:3|svn_version:'Unknown'|enabled:True|wants_pause:False]
+    Select the input image:DNA
+"""
 EXPORT = """
 ExportToSpreadsheet:[module_num:4|svn_version:'Unknown'|enabled:True|wants_pause:False]
     Select the column delimiter:Comma (",")
@@ -89,6 +93,7 @@ class Screen:
         default_factory=lambda: ["FileName_DNA", "PathName_DNA", "Metadata_Plate", "Metadata_Well"]
     )
     rows: list[list[str]] = field(default_factory=list)
+    images_elsewhere: Path | None = None
 
     @property
     def pipeline(self) -> Path:
@@ -96,7 +101,7 @@ class Screen:
 
     @property
     def images(self) -> Path:
-        return self.base / "images"
+        return self.images_elsewhere or self.base / "images"
 
     @property
     def workspace(self) -> Workspace:

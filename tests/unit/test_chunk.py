@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import EXPORT, IDENTIFY, ROOT, SAVE, Screen, load_data, refused
+from conftest import EXPORT, IDENTIFY, PROJECT, ROOT, SAVE, Screen, load_data, refused
 
-from bpcp import chunk, todo
+from bpcp import chunk, closing, todo
 from bpcp.chunk import Attempt, diagnose
 from bpcp.errors import Exit
 from bpcp.verdict import Verdict
@@ -164,9 +164,11 @@ def test_a_folder_without_permission_or_in_a_file_is_named(screen: Screen) -> No
     assert verdict["failed"][0]["reason"] == "unreadable file (Not a directory)"
 
 
-def test_a_group_fails_together(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_that_is_aggregated_fails_together(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     screen.fill(6)
-    screen.write(load_data(keys="Well"), IDENTIFY, SAVE, EXPORT)
+    screen.write(load_data(keys="Well"), IDENTIFY, PROJECT, EXPORT)
     screen.plan("-q", "--chunk-size", "6")
     monkeypatch.setenv("FAKE_MODE", "module-error")
     monkeypatch.setenv("FAKE_AT", "f4.tif")
@@ -179,9 +181,26 @@ def test_a_group_fails_together(screen: Screen, monkeypatch: pytest.MonkeyPatch)
     assert [(p["first"], p["last"]) for p in verdict["parts"]] == [(1, 2), (5, 6)]
 
 
+def test_a_group_that_nothing_aggregates_fails_image_set_by_image_set(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.fill(6)
+    screen.write(load_data(keys="Well"), IDENTIFY, SAVE, EXPORT)
+    screen.plan("-q", "--chunk-size", "6")
+    monkeypatch.setenv("FAKE_MODE", "module-error")
+    monkeypatch.setenv("FAKE_AT", "f4.tif")
+    screen.run()
+    assert screen.failed() == ["f4.tif"]
+    screen.merge()
+    # the group's measurements are those of the whole list, failed image sets and all
+    names = ("Group_Number", "Group_Index", "Group_Length")
+    found = [" ".join(r[n] for n in names) for r in screen.table("Image.csv")]
+    assert found == ["1 1 2", "1 2 2", "2 1 2", "3 1 2", "3 2 2"]
+
+
 def test_a_group_with_a_missing_file_fails_together(screen: Screen) -> None:
     screen.fill(4)
-    screen.write(load_data(keys="Well"), IDENTIFY, SAVE, EXPORT)
+    screen.write(load_data(keys="Well"), IDENTIFY, PROJECT, EXPORT)
     (screen.images / "f1.tif").unlink()
     screen.plan("-q", "--chunk-size", "4")
     (verdict,) = screen.run()
@@ -408,3 +427,105 @@ def test_diagnose_by_what_the_check_said(tmp_path: Path) -> None:
 def test_diagnose_without_a_hint(tmp_path: Path) -> None:
     found = diagnose(attempt(tmp_path, finished(1, 2, 3, 4, 5) + "OSError: disk full\n"), 3)
     assert found == (0, {"reason": "a fault (OSError: disk full)"}, True)
+
+
+def test_files_outside_the_output_folder_are_a_fault(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.fill(1)
+    screen.plan("-q")
+    monkeypatch.setenv("FAKE_MODE", "outside")
+    (verdict,) = screen.run()
+    (failed,) = verdict["failed"]
+    assert failed["reason"] == "the pipeline saves outside the default output folder: x"
+    assert only_attempts(screen) == []
+
+
+def test_a_chunk_runs_once_at_a_time(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen.fill(1)
+    screen.plan("-q")
+    (name,) = screen.chunks()
+    monkeypatch.setenv("FAKE_MODE", "slow")
+    monkeypatch.setenv("FAKE_SLEEP", "60")
+    process = run_chunk(screen, name)
+    try:
+        wait_for(screen.journal.exists)
+        running = read_json(screen.workspace.chunk(name).running)
+        arguments = [str(screen.workspace.status), name]
+        what = f"another process is at work on chunk {name}: pid={process.pid} "
+        refused(Exit.STOPPED, what, chunk.main, arguments)
+        # and whoever starts the run leaves it alone
+        assert todo.clear_leftovers(screen.workspace) == []
+        assert running is not None
+        assert Path(running["folder"]).is_dir()
+        assert read_json(screen.workspace.chunk(name).running) == running
+    finally:
+        process.terminate()
+        process.wait(10)
+    assert only_attempts(screen) == []
+    todo.clear_leftovers(screen.workspace)
+    monkeypatch.delenv("FAKE_MODE")
+    assert chunk.main(arguments) == Exit.OK
+
+
+def test_why_a_chunk_could_not_be_run_is_left_for_the_end(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen.fill(1)
+    screen.plan("-q")
+    (name,) = screen.chunks()
+    arguments = [str(screen.workspace.status), name]
+    screen.workspace.analysis.parent.mkdir(parents=True)
+    screen.workspace.analysis.touch()
+    refused(Exit.CANNOT_CREATE, "can't write", chunk.main, arguments)
+    error = read_json(screen.workspace.chunk(name).error)
+    assert error is not None
+    assert error["code"] == Exit.CANNOT_CREATE
+    assert str(screen.workspace.analysis) in error["reason"]
+
+    capsys.readouterr()
+    close = [str(screen.workspace.status), "--wall-s", "1", "--go-on", "again"]
+    assert closing.main(close) == Exit.CANNOT_CREATE
+    found = capsys.readouterr().err.splitlines()
+    assert f"  chunk {name}: {error['reason']}" in found
+    assert found[-2:] == [
+        f"  all that happened: {screen.workspace.events}",
+        "  → mend that, then: again",
+    ]
+
+    screen.workspace.analysis.unlink()
+    assert chunk.main(arguments) == Exit.OK
+    assert not screen.workspace.chunk(name).error.exists()
+
+
+def test_the_cost_adds_up(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen.fill(2)
+    screen.plan("-q", "--chunk-size", "2")
+    monkeypatch.setenv("FAKE_MODE", "exception")
+    monkeypatch.setenv("FAKE_AT", "f2.tif")
+    (first,) = screen.run()
+    monkeypatch.delenv("FAKE_MODE")
+    (second,) = screen.run()
+    assert second["failed"] == []
+    assert second["cost"]["attempts"] == first["cost"]["attempts"] + 1
+    for name in ("cpu_s", "wall_s"):
+        assert second["cost"][name] > first["cost"][name]
+    assert second["cost"]["peak_mb"] >= first["cost"]["peak_mb"]
+
+
+def test_a_workspace_that_was_moved_goes_on(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Only what failed runs again, and the result names its new place."""
+    screen.images_elsewhere = tmp_path / "images"
+    screen.fill(4)
+    gone = screen.images / "f3.tif"
+    kept = gone.rename(tmp_path / "kept")
+    assert screen.all("--chunk-size", "2").failed == 1
+    screen.ran()
+    screen.base = screen.base.rename(tmp_path / "moved")
+    kept.rename(gone)
+    assert screen.all("--chunk-size", "2").done == 4
+    assert screen.ran() == [["f3.tif"]]
+    home = str(screen.workspace.analysis / "overlays")
+    assert {r["PathName_Overlay"] for r in screen.table("Image.csv")} == {home}

@@ -118,3 +118,10 @@ def test_long_cells_are_cut(tmp_path: Path) -> None:
         write_csv(tmp_path / side / "E.csv", [["Key", "Value"], ["P", side * 200]])
     (difference,) = compare.compare(tmp_path / "a", tmp_path / "b")
     assert len(difference.left) == 60
+
+
+def test_two_empty_folders_are_not_equal(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    arguments = [str(tmp_path / "a"), str(tmp_path / "b")]
+    refused(Exit.NO_INPUT, "nothing to compare", compare.main, arguments)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import EXPORT, IDENTIFY, load_data, pipeline_text
+from conftest import EXPORT, IDENTIFY, PROJECT, load_data, pipeline_text
 
 from bpcp import cut, pipeline
 from bpcp.cut import Chunk, Cut
@@ -86,6 +86,14 @@ def test_groups_of_the_pipeline_are_numbered_and_kept_together(tmp_path: Path) -
     found = made(pipe, images("A02", "A01", "A02", "A01", "A10"), 3)
     assert [[r[2] for r in c.rows] for c in found] == [["A01", "A01"], ["A02", "A02", "A10"]]
     assert [c.lines for c in found] == [[3, 5], [2, 4, 6]]
+    # they stand in one chunk, but where one fails, it fails alone
+    assert [c.units for c in found] == [[(1, 1), (2, 2)], [(1, 1), (2, 2), (3, 3)]]
+
+
+def test_groups_that_are_aggregated_can_not_be_parted(tmp_path: Path) -> None:
+    pipe = read(tmp_path, load_data(keys="Well"), PROJECT, EXPORT)
+    found = made(pipe, images("A02", "A01", "A02", "A01", "A10"), 3)
+    assert [c.lines for c in found] == [[3, 5], [2, 4, 6]]
     assert [c.units for c in found] == [[(1, 2)], [(1, 2), (3, 3)]]
 
 
@@ -110,7 +118,7 @@ def test_one_chunk_for_each_value(plain: pipeline.Pipeline) -> None:
 
 
 def test_the_pipelines_groups_win_over_asked_ones_across_them(tmp_path: Path) -> None:
-    pipe = read(tmp_path, load_data(keys="Well"), EXPORT)
+    pipe = read(tmp_path, load_data(keys="Well"), PROJECT, EXPORT)
     found = images("A", "B", "A", "B")
     rows = tuple((r[0], f"P{i % 3}", r[2]) for i, r in enumerate(found.rows))
     own = cut.order(replace(found, rows=rows), pipe, ["Plate"])
@@ -118,7 +126,7 @@ def test_the_pipelines_groups_win_over_asked_ones_across_them(tmp_path: Path) ->
 
 
 def test_asked_groups_may_hold_several_of_the_pipelines(tmp_path: Path) -> None:
-    pipe = read(tmp_path, load_data(keys="Well"), EXPORT)
+    pipe = read(tmp_path, load_data(keys="Well"), PROJECT, EXPORT)
     own = cut.order(images("B", "A", "B"), pipe, ["Plate"])
     assert own.groups == [("P1",)] * 3
     (only,) = again(own, [], 1, one_each=True)

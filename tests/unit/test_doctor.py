@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bpcp import doctor
+from bpcp import cellprofiler, doctor
 from bpcp.doctor import Answer, Finding, Host
 from bpcp.errors import BpcpError, Exit
 from bpcp.limits import Limits, read_limits
@@ -184,9 +184,12 @@ def test_a_wrapper_beside_another_python_is_not_taken_for_an_environment(tmp_pat
     (tmp_path / "python").touch()
     wrapper = tmp_path / "cellprofiler"
     wrapper.write_text("#!/bin/sh\nexec docker run cellprofiler\n")
-    assert doctor.python_of([str(wrapper)], lambda name: name) is None
-    assert doctor.python_of(["python3", "-m", "cellprofiler"], lambda n: f"/x/{n}") == "/x/python3"
-    assert doctor.python_of(["gone"], lambda name: None) is None
+    assert cellprofiler.python_of([str(wrapper)], lambda name: name) is None
+    assert (
+        cellprofiler.python_of(["python3", "-m", "cellprofiler"], lambda n: f"/x/{n}")
+        == "/x/python3"
+    )
+    assert cellprofiler.python_of(["gone"], lambda name: None) is None
 
 
 @pytest.mark.parametrize("variable", ["JAVA_HOME", "CP_JAVA_HOME"])
@@ -412,3 +415,9 @@ def test_the_command_itself(tmp_path: Path) -> None:
     assert "JAVA_HOME names /nonexistent" in done.stdout
     assert "BPCP_CELLPROFILER can't be read" in done.stdout
     assert done.returncode == 78, done.stdout + done.stderr
+
+
+def test_the_version_of_cellprofilers_python() -> None:
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert cellprofiler.python_version([sys.executable, "-m", "cellprofiler"]) == here
+    assert cellprofiler.python_version(["/no/such/cellprofiler"]) == ""

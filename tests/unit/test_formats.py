@@ -12,7 +12,7 @@ from conftest import HOSTILE, Screen, refused, write_csv
 
 from bpcp import formats, tables
 from bpcp.errors import Exit
-from bpcp.workspace import Json, Workspace, locate, write_json
+from bpcp.workspace import Json, Workspace, locate, read_json, write_json
 
 HEADER = [
     "ImageNumber",
@@ -169,3 +169,62 @@ def test_failed_image_sets_are_missing_here_too(screen: Screen) -> None:
     screen.merge("--format", "parquet")
     found = pq.read_table(screen.workspace.analysis / "Image.parquet").to_pydict()
     assert found["ImageNumber"] == [1, 3]
+
+
+def test_other_formats_follow_the_tables(screen: Screen) -> None:
+    screen.fill(2)
+    screen.plan("-q", "--chunk-size", "1")
+    screen.run()
+    screen.merge("--format", "parquet", "--format", "sqlite")
+    analysis = screen.workspace.analysis
+    before = (analysis / "Image.parquet").stat().st_mtime_ns
+    # nothing changed: nothing is written
+    screen.merge()
+    assert (analysis / "Image.parquet").stat().st_mtime_ns == before
+
+    screen.add("new.tif", 9)
+    screen.write()
+    screen.plan("-q", "--chunk-size", "1")
+    screen.run()
+    # they were asked for before
+    screen.merge()
+    assert pq.read_table(analysis / "Image.parquet").num_rows == 3
+    with sqlite3.connect(analysis / "measure.sqlite") as database:
+        assert database.execute("SELECT COUNT(*) FROM Image").fetchall() == [(3,)]
+
+
+def test_other_formats_of_a_vanished_table_go(screen: Screen) -> None:
+    screen.fill(1)
+    screen.plan("-q")
+    screen.run()
+    screen.merge("--format", "parquet")
+    analysis = screen.workspace.analysis
+    assert (analysis / "Nuclei.parquet").is_file()
+    done = screen.workspace.chunk(screen.chunks()[0]).done
+    verdict = read_json(done)
+    assert verdict is not None
+    for part in verdict["parts"]:
+        del part["tables"]["Nuclei.csv"]
+    write_json(done, {**verdict, "finished": "later"})
+    screen.merge()
+    names = {p.name for p in analysis.glob("*.*")}
+    assert names == {"Image.csv", "Image.parquet", "Experiment.csv", "Experiment.parquet"}
+
+
+def test_columns_that_differ_only_in_case(workspace: Workspace) -> None:
+    header = ["ImageNumber", "ObjectNumber", "dna", "DNA", "Dna"]
+    found = merged(workspace, "N.csv", header, [["1", "1", "2", "3", "4"]])
+    (path,) = formats.write(workspace, found, ["sqlite"])
+    with sqlite3.connect(path) as database:
+        cursor = database.execute("SELECT * FROM N")
+        assert cursor.fetchall() == [(1, 1, 2, 3, 4)]
+        names = [column[0] for column in cursor.description]
+    assert names == ["ImageNumber", "ObjectNumber", "dna", "DNA_2", "Dna_3"]
+
+
+def test_a_column_may_be_called_as_another_would_be(workspace: Workspace) -> None:
+    header = ["ImageNumber", "ObjectNumber", "dna", "DNA", "DNA_2"]
+    found = merged(workspace, "N.csv", header, [["1", "1", "2", "3", "4"]])
+    (path,) = formats.write(workspace, found, ["sqlite"])
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT * FROM N").fetchall() == [(1, 1, 2, 3, 4)]

@@ -65,7 +65,7 @@ class Tree:
             output = paths.folder / "output"
             (output / path).parent.mkdir(parents=True, exist_ok=True)
             (output / path).write_bytes(content)
-            published.append(publish(path, output, self.workspace.analysis, paths.replaced))
+            published.append(publish(path, output, self.workspace.analysis, paths))
         part: Json = {
             "part": 1, "first": 1, "last": len(numbers) - failed, "output": f"/out/{name}",
             "tables": summaries, "files": published, "objects": {}, "modules_s": 1.0,
@@ -321,10 +321,50 @@ def test_a_result_that_cannot_be_written_is_73(tree: Tree) -> None:
     refused(Exit.CANNOT_CREATE, "can't write", tree.merge)
 
 
-def test_rows_that_went_missing_are_a_bug(tree: Tree) -> None:
-    name = tree.add([1], {"N.csv": objects((1, 1, 5), (1, 2, 6))})
-    write_csv(tree.workspace.chunk(name).tables(1) / "N.csv", objects((1, 1, 5)))
-    refused(Exit.BUG, "1 rows merged, the chunks have 2", tree.merge)
+@pytest.mark.parametrize("damage", ["cut", "empty", "empty archive", "no archive", "rows", "line"])
+@pytest.mark.parametrize("value", [6, "six"])
+def test_a_damaged_table_drops_its_chunk_only(tree: Tree, damage: str, value: object) -> None:
+    # numbers are merged as lines, text as cells
+    tree.add([1], {"N.csv": objects((1, 1, 5))})
+    name = tree.add([2, 3], {"N.csv": objects((1, 1, 5), *((2, k, value) for k in range(1, 99)))})
+    table = tree.workspace.chunk(name).tables(1) / "N.csv"
+    text = table.read_bytes()
+    packed = table.with_name("N.csv.gz")
+    if damage == "empty":
+        table.write_bytes(b"")
+    elif damage == "rows":
+        table.write_bytes(text[: text.index(b"\n", len(text) // 2) + 1])
+    elif damage == "line":
+        table.write_bytes(text.replace(b"\r\n2,50,", b"\r\n\r\n2,50,"))
+    else:
+        table.unlink()
+        whole = gzip.compress(text)
+        content = {"cut": whole[:-40], "empty archive": b"", "no archive": b"\0" * 99}
+        packed.write_bytes(content[damage])
+    error = refused(Exit.STOPPED, f"N.csv of chunk {name} is damaged", tree.merge)
+    assert "that chunk runs anew" in error.todo
+    assert not tree.workspace.chunk(name).done.exists()
+    assert tree.workspace.chunk("c1").done.exists()
+    assert not (tree.workspace.analysis / "N.csv").exists()
+    assert tree.leftovers() == []
+
+
+def test_after_a_damaged_table_only_its_chunk_runs_again(screen: Screen) -> None:
+    screen.fill(4)
+    screen.plan("-q", "--chunk-size", "2")
+    screen.run()
+    screen.ran()
+    table = screen.workspace.chunk(screen.chunks()[1]).tables(1) / "Nuclei.csv"
+    table.write_bytes(b"")
+    refused(Exit.STOPPED, "damaged", screen.merge)
+    assert screen.all("--chunk-size", "2").merged
+    assert screen.ran() == [["f3.tif", "f4.tif"]]
+    assert len(screen.table("Nuclei.csv")) == 1 + 2 + 3 + 4
+
+
+def test_a_row_of_another_chunks_image_set_is_a_bug(tree: Tree) -> None:
+    tree.add([1], {"N.csv": objects((1, 1, 5), (2, 1, 5))})
+    refused(Exit.BUG, "a row of image set 2, which is not its own", tree.merge)
 
 
 def test_what_one_process_would_have_written(screen: Screen) -> None:
@@ -332,7 +372,8 @@ def test_what_one_process_would_have_written(screen: Screen) -> None:
     screen.all("--chunk-size", "100")
     one = {p.name: p.read_text() for p in screen.workspace.analysis.glob("[IN]*.csv")}
     screen.ran()
-    assert screen.all("-w", "--chunk-size", "2").chunks == 1
+    # what is done stays, unless it is asked for anew
+    assert screen.all("--chunk-size", "2").chunks == 1
     assert screen.ran() == []
     shutil.rmtree(screen.workspace.status)
     shutil.rmtree(screen.workspace.analysis)

@@ -96,6 +96,7 @@ def test_line_ends_of_windows(tmp_path: Path) -> None:
         ("Crop", "Apply which cycle's cropping pattern?:First", True),
         ("RescaleIntensity", "Method:Minimum of all images", True),
         ("DefineGrid", "Define:Once", True),
+        ("CalculateStatistics", "", True),
         ("MeasureTexture", "x:First", False),
     ],
 )
@@ -108,6 +109,7 @@ def test_aggregators(tmp_path: Path, name: str, setting: str, counts: bool) -> N
     ("name", "setting", "counts"),
     [
         ("LabelImages", "", True),
+        ("TrackObjects", "", True),
         ("SaveImages", "Select method:Sequential numbers", True),
         ("SaveImages", r"Text to append:\g<Plate>", False),
         ("CalculateMath", "Measurement:Image|Group_Index", True),
@@ -211,10 +213,70 @@ def test_tables_of_everything(
     ]
 
 
-def test_refuses_tables_elsewhere(tmp_path: Path) -> None:
-    text = export(Output_file_location="Elsewhere...|/data")
-    found = read(tmp_path, load_data(), text)
-    refused(Exit.MALFORMED_INPUT, "writes to: Elsewhere... /data", list, found.tables())
+@pytest.mark.parametrize(
+    "place",
+    [
+        "Elsewhere...|/data",
+        "Default Input Folder|",
+        "Default Output Folder sub-folder|../data",
+        "Default Output Folder sub-folder|a/../../data",
+        "Default Output Folder sub-folder|/data",
+    ],
+)
+def test_refuses_tables_elsewhere(tmp_path: Path, place: str) -> None:
+    found = read(tmp_path, load_data(), export(Output_file_location=place))
+    what = f"writes to: {place.replace('|', ' ')}".rstrip()
+    error = refused(Exit.MALFORMED_INPUT, what, list, found.tables())
+    assert "Default Output Folder" in error.todo
+
+
+@pytest.mark.parametrize(
+    ("place", "is_fine"),
+    [
+        ("Default Output Folder|", True),
+        (r"Default Output Folder sub-folder|./a..b/\g<Plate>", True),
+        ("Elsewhere...|/data", False),
+        ("Default Input Folder|", False),
+        ("Default Output Folder sub-folder|../x", False),
+        ("Default Output Folder sub-folder|a/../../x", False),
+        ("Default Output Folder sub-folder|/x", False),
+    ],
+)
+def test_images_are_saved_in_the_output_folder_only(
+    tmp_path: Path, place: str, is_fine: bool
+) -> None:
+    modules = (load_data(), module("SaveImages", f"Output file location:{place}"), EXPORT)
+    if is_fine:
+        assert read(tmp_path, *modules).named("SaveImages")
+        return
+    error = refused(
+        Exit.MALFORMED_INPUT, "SaveImages (module 2) saves outside", read, tmp_path, *modules
+    )
+    assert place.partition("|")[2] in str(error)
+
+
+def test_files_that_modules_read(tmp_path: Path) -> None:
+    models = tmp_path / f"models {HOSTILE}"
+    models.mkdir()
+    for name in ("a model", "rules.txt", "beside.txt"):
+        (models / name).touch()
+    found = read(
+        tmp_path,
+        load_data(),
+        module("RunCellpose", f"Location:Elsewhere...|{models}", "Model:a model", "Diameter:30"),
+        module("Classify", f"Folder:Elsewhere...|{models}", "Rules:rules.txt", "Other:gone.txt"),
+        # of another folder, and of none
+        module("Crop", "Folder:Default Output Folder|", "File:beside.txt"),
+        module("Threshold", "Text:beside.txt"),
+        EXPORT,
+    )
+    assert found.files() == [models / "a model", models / "rules.txt"]
+
+
+def test_a_long_setting_is_no_file(tmp_path: Path) -> None:
+    long = ",".join(["AreaShape_Area"] * 30)
+    text = module("Classify", f"Folder:Elsewhere...|{tmp_path}", f"Measurements:{long}")
+    assert read(tmp_path, load_data(), text).files() == []
 
 
 @pytest.mark.parametrize(

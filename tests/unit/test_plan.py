@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.request import pathname2url
 
 import pytest
 from conftest import EXPORT, HOSTILE, IDENTIFY, SAVE, Screen, load_data, refused, rows_of
 
-from bpcp import chunk, plan, todo
+from bpcp import cellprofiler, chunk, plan, todo
 from bpcp.errors import Exit
 from bpcp.workspace import locked, read_plan, write_json
 
@@ -486,3 +487,158 @@ def test_the_state_is_plain_files(screen: Screen) -> None:
     given = json.loads((screen.workspace.chunks / name / "chunk.json").read_text())
     assert given["units"] == [[1, 1], [2, 2], [3, 3]]
     assert not any(Path(p).name.startswith(".") for p in status)
+
+
+def test_a_file_that_the_pipeline_reads_changed(
+    screen: Screen, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen.fill(4)
+    (tmp_path / "model").write_bytes(b"1")
+    reads = f"    Folder:Elsewhere...|{tmp_path}\n    Model:model\n"
+    screen.write(load_data(), IDENTIFY + reads, SAVE, EXPORT)
+    screen.all("--chunk-size", "2")
+    screen.plan("--chunk-size", "2")
+    assert "every image set runs again" not in said(capsys)
+    assert todo.left(screen.workspace) == []
+    (tmp_path / "model").write_bytes(b"2")
+    screen.plan("--chunk-size", "2")
+    assert "a file that the pipeline reads, or the root of the images, changed" in said(capsys)
+    assert len(todo.left(screen.workspace)) == 2
+
+
+def test_another_python_of_the_same_cellprofiler_runs_all_again(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen.fill(4)
+    monkeypatch.setattr(cellprofiler, "python_version", lambda argv: "3.9")
+    screen.all("--chunk-size", "2")
+    monkeypatch.setattr(cellprofiler, "python_version", lambda argv: "3.11")
+    capsys.readouterr()
+    screen.plan("--chunk-size", "2")
+    words = "CellProfiler changed from 4.2.8.1 on Python 3.9 to 4.2.8.1 on Python 3.11: every"
+    assert words in said(capsys)
+    assert len(todo.left(screen.workspace)) == 2
+
+
+def test_two_pipelines_of_one_name_are_73(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen.fill(2)
+    screen.all()
+    other = screen.pipeline.with_name("measure.cppipe")
+    other.write_text(screen.pipeline.read_text() + "\n")
+    arguments = ["-d", screen.dataset, "-p", str(other)]
+    error = refused(Exit.CANNOT_CREATE, str(screen.pipeline), plan.main, arguments)
+    assert str(other) in str(error)
+    assert todo.left(screen.workspace) == []
+    assert plan.main([*arguments, "-w"]) == Exit.OK
+    assert "the pipeline changed: every image set runs again" in said(capsys)
+    assert screen.run_json()["pipeline"] == str(other)
+    assert len(todo.left(screen.workspace)) == len(screen.chunks())
+
+
+def test_a_column_of_another_type_says_why_all_runs_again(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(4):
+        screen.add(f"{i}.tif", 9, plate=str(i))
+    screen.write()
+    screen.all("--chunk-size", "2")
+    screen.rows[3][2] = "3b"
+    screen.write()
+    capsys.readouterr()
+    screen.plan("--chunk-size", "2")
+    found = said(capsys)
+    assert "Metadata_Plate is text now, was integer: every image set runs again" in found
+    assert "the image list changed: 1 image sets new, 1 gone" in found
+    assert len(todo.left(screen.workspace)) == 2
+
+
+def test_another_column_says_why_all_runs_again(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen.fill(2)
+    screen.all()
+    screen.header.append("Metadata_Dose")
+    for row in screen.rows:
+        row.append("1")
+    screen.write()
+    capsys.readouterr()
+    screen.plan()
+    words = "the columns of the image list changed: every image set runs again"
+    assert words in said(capsys)
+    assert len(todo.left(screen.workspace)) == len(screen.chunks())
+
+
+def test_rows_that_came_and_went_are_counted(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen.fill(4)
+    screen.all("--chunk-size", "2")
+    screen.add("new.tif", 9)
+    # a duplicate counts too
+    screen.rows.append(screen.rows[0])
+    del screen.rows[1]
+    screen.write()
+    capsys.readouterr()
+    screen.plan("--chunk-size", "2")
+    assert "the image list changed: 2 image sets new, 1 gone" in said(capsys)
+    screen.plan("--chunk-size", "2")
+    assert "changed" not in said(capsys)
+
+
+def test_dry_run_knows_what_would_run_again(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen.fill(4)
+    screen.all("--chunk-size", "2")
+    (screen.images / "f3.tif").write_bytes(b"x" * 13)
+    capsys.readouterr()
+    screen.plan("--dry-run", "--chunk-size", "2")
+    states = [line.rsplit("\t")[-1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert states == ["done", "to do"]
+    # it only says so
+    assert todo.left(screen.workspace) == []
+
+
+def test_asked_to_cut_otherwise_and_anew_what_is_done_goes(screen: Screen) -> None:
+    screen.fill(4)
+    screen.all("--chunk-size", "4")
+    screen.plan("-q", "--chunk-size", "2")
+    assert [len(c.image_numbers) for c in read_plan(screen.workspace)] == [4]
+    screen.plan("-q", "-w", "--chunk-size", "1")
+    assert [len(c.image_numbers) for c in read_plan(screen.workspace)] == [1, 1, 1, 1]
+    assert len(todo.left(screen.workspace)) == 4
+
+
+@pytest.mark.parametrize("slots", ["0", "100000"])
+def test_no_limit_of_processes_is_no_reason_for_tiny_chunks(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, slots: str
+) -> None:
+    limits = replace(plan.read_limits(), cores_seen=2, cores_allowed=2)
+    monkeypatch.setattr(plan, "read_limits", lambda: limits)
+    screen.fill(10)
+    plan.main(screen.arguments("-q", "--slots", slots))
+    assert [len(c.image_numbers) for c in read_plan(screen.workspace)] == [5, 5]
+
+
+@pytest.mark.parametrize("left", ["pipeline", "chunk", "run", "no pipeline"])
+def test_a_plan_that_was_killed_half_way_is_not_run(screen: Screen, left: str) -> None:
+    screen.fill(2)
+    screen.plan("-q", "--chunk-size", "2")
+    (name,) = screen.chunks()
+    path = {
+        "chunk": screen.workspace.chunk(name).chunk,
+        "run": screen.workspace.run,
+    }.get(left, screen.workspace.pipeline)
+    before = path.read_bytes()
+    screen.write(load_data(), IDENTIFY, SAVE, EXPORT + "\n")
+    screen.plan("-q", "--chunk-size", "2")
+    if left == "no pipeline":
+        path.unlink()
+    else:
+        path.write_bytes(before)
+    what = f"chunk {name} and the pipeline in"
+    refused(Exit.STOPPED, what, chunk.load, screen.workspace, name)
+    screen.plan("-q", "--chunk-size", "2")
+    assert chunk.load(screen.workspace, name)

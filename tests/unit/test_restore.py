@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.request import pathname2url
 
 import pytest
-from conftest import HOSTILE, write_csv
+from conftest import HOSTILE, refused, write_csv
 
 from bpcp import restore, tables
 from bpcp.errors import BpcpError, Exit
@@ -65,12 +65,19 @@ def test_numbers_start_where_a_part_starts(tmp_path: Path) -> None:
     assert rows(found, "Nuclei.csv") == [["40", "1"], ["70", "1"]]
 
 
-@pytest.mark.parametrize("radius", ["_50", ""])
-def test_parents_in_earlier_image_sets(tmp_path: Path, radius: str) -> None:
-    header: Row = [*OBJECT, f"TrackObjects_ParentImageNumber{radius}", "TrackObjects_Label"]
-    body: list[Row] = [[1, 1, 0, 1], [1, 2, "nan", 2], [2, 1, 1, 1], [2, 2, "1.0", 1]]
-    found = source(tmp_path, {"Nuclei.csv": [header, *body]}, (11, 12))
-    assert [r[2] for r in rows(found, "Nuclei.csv")] == ["0", "nan", "11", "11"]
+def test_parents_in_earlier_image_sets_stay_as_they_are(tmp_path: Path) -> None:
+    """What tracks reads the whole list, so these are its ImageNumbers already."""
+    header: Row = [*OBJECT, "TrackObjects_ParentImageNumber_50", "TrackObjects_Label"]
+    body: list[Row] = [[11, 1, 0, 1], [11, 2, "nan", 2], [12, 1, 11, 1], [12, 2, "3.0", 1]]
+    found = source(tmp_path, {"Nuclei.csv": [header, *body]}, (11, 12), first=11)
+    assert [r[2] for r in rows(found, "Nuclei.csv")] == ["0", "nan", "11", "3.0"]
+
+
+@pytest.mark.parametrize("own", [0, 3, 6, -1])
+def test_a_number_of_another_part_is_refused(tmp_path: Path, own: int) -> None:
+    found = source(tmp_path, {}, (40, 70), first=4)
+    assert found.number(5) == 70
+    refused(Exit.BUG, f"a row of image set {own}, which is not its own", found.number, own)
 
 
 def test_a_mean_over_parents_is_no_image_number(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,8 @@ def test_json_for_programs(screen: Screen, capsys: pytest.CaptureFixture[str]) -
     screen.all()
     assert status.main(screen.arguments("--json")) == Exit.SOME_FAILED
     found = json.loads(capsys.readouterr().out)
-    assert found["image_sets"] == {"total": 3, "done": 2, "failed": 1, "left": 0}
+    counts = {"total": 3, "done": 2, "failed": 1, "left": 0, "under_way": 0}
+    assert found["image_sets"] == counts
     assert found["dataset"] == "plate 1"
     assert found["merged"] is True
     (failed,) = found["failed"]
@@ -106,6 +108,7 @@ def test_a_running_attempt_counts_while_its_process_lives(screen: Screen) -> Non
     state = gathered(screen)
     assert (state.chunks_running, state.under_way, state.done) == (1, 2, 0)
     assert "0 of 1 chunks done, 1 running" in status.lines(screen.workspace, state)
+    assert status.to_json(screen.workspace, state)["image_sets"]["under_way"] == 2
     # beyond any process id of Linux
     write_json(screen.workspace.chunk(name).running, {**running, "pid": 2**22 + 1})
     assert gathered(screen).chunks_running == 0
@@ -124,3 +127,15 @@ def test_a_merge_that_is_out_of_date_is_not_merged(screen: Screen) -> None:
     state = gathered(screen)
     assert not state.merged
     assert state.exit_code == Exit.STOPPED
+
+
+def test_a_result_without_one_of_its_tables_is_not_merged(screen: Screen) -> None:
+    screen.fill(1)
+    assert screen.all().merged
+    (screen.workspace.analysis / "Nuclei.csv").unlink()
+    state = gathered(screen)
+    assert not state.merged
+    said = status.lines(screen.workspace, state)[-1]
+    words = ["bpcp", "merge", "-d", "plate 1", "-p", str(screen.pipeline)]
+    assert said == f"not merged yet: {shlex.join(words)}"
+    assert status.main(screen.arguments("--json")) == Exit.STOPPED

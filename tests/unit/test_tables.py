@@ -31,7 +31,7 @@ def summary(path: Path) -> Summary:
     [
         (["Count_Nuclei", "ImageNumber", "URL_DNA"], Kind.IMAGE, (1,)),
         (OBJECT, Kind.OBJECT, (0,)),
-        ([*OBJECT, "TrackObjects_ParentImageNumber_50"], Kind.OBJECT, (0, 3)),
+        ([*OBJECT, "TrackObjects_ParentImageNumber_50"], Kind.OBJECT, (0,)),
         (RELATIONSHIP, Kind.RELATIONSHIP, (4, 7)),
         (["Key", "Value"], Kind.EXPERIMENT, ()),
     ],
@@ -59,7 +59,7 @@ def test_recognises_two_lines_of_header(tmp_path: Path) -> None:
     found = summary(path)
     assert (found.shape.kind, found.shape.heads) == (Kind.OBJECT, 2)
     assert found.shape.header[0] == "Image\tImageNumber"
-    assert found.shape.number_columns == (0, 3)
+    assert found.shape.number_columns == (0,)
     assert found.rows == 1
 
 
@@ -140,7 +140,6 @@ def test_reads_what_was_packed_and_bytes_that_are_not_utf8(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("cells", "how"),
     [
-        ([], BLANK),
         (["", ""], BLANK),
         (["1", "-2", ""], INTEGER),
         (["1", "nan"], INTEGER),
@@ -148,10 +147,29 @@ def test_reads_what_was_packed_and_bytes_that_are_not_utf8(tmp_path: Path) -> No
         (["1.0", "2"], FLOAT),
         (["1e-05", "inf"], FLOAT),
         (["1", "A01"], TEXT),
+        (["1", "2", "0.5"], FLOAT),
+        (["nan", "1", "2"], INTEGER),
+        (["1", "2", "x", "0.5"], TEXT),
+        (["", "", "1"], INTEGER),
     ],
 )
-def test_spelling(cells: list[str], how: Spelling) -> None:
-    assert tables.spelling(cells) is how
+@pytest.mark.parametrize("block", [1, 2, 1000])
+def test_spelling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: list[str], how: Spelling, block: int
+) -> None:
+    monkeypatch.setattr(tables, "_BLOCK_ROWS", block)
+    found = summary(write_csv(tmp_path / "N.csv", [OBJECT, *([7, 1, cell] for cell in cells)]))
+    assert found.spellings == (INTEGER, INTEGER, how)
+    assert (found.rows, found.rows_by_image) == (len(cells), {7: len(cells)})
+
+
+def test_a_broken_row_is_named_across_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_BLOCK_ROWS", 2)
+    path = write_csv(tmp_path / "N.csv", [OBJECT, *([1, k, 1] for k in range(4)), [1, 1]])
+    with pytest.raises(BrokenTableError, match="row 5: 2 cells"):
+        summary(path)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from conftest import HOSTILE, ROOT, refused
 
 from bpcp import workspace
-from bpcp.errors import BpcpError, Exit
+from bpcp.errors import BpcpError, Exit, run_main
 from bpcp.workspace import Planned, locate, locked, of_status, read_json, write_json
 
 HOLD = """
@@ -212,8 +213,13 @@ def test_the_lock_of_an_entry_script_counts(
 
 def test_a_lock_that_cannot_be_made_is_73(tmp_path: Path) -> None:
     (tmp_path / "status").touch()
-    with pytest.raises(BpcpError) as caught, locked(locate("d", tmp_path / "pipelines/p.cppipe")):
-        pass
+
+    def lock(_: Sequence[str]) -> int:
+        with locked(locate("d", tmp_path / "pipelines/p.cppipe")):
+            return Exit.OK
+
+    with pytest.raises(SystemExit) as caught:
+        run_main("plan", lock)
     assert caught.value.code == Exit.CANNOT_CREATE
 
 
