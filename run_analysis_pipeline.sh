@@ -33,7 +33,7 @@
 #                           compressed once they are merged
 #       --dry-run           say what would run and how it would be cut; write nothing
 #   -q, --quiet             say nothing but what is wrong
-#   -v, --verbose           say each step
+#   -v, --verbose           say each step, and each chunk with what it took
 #   -h, --help              this
 #
 # Environment: PATHNAME_BASENAME, the root of image folders that are relative
@@ -153,7 +153,7 @@ main() {
   step bpcp.plan "${plan[@]}" || leave $? "$@"
   before=$(python_step bpcp.closing "$STATUS_DIR" --before)
   told "run: CellProfiler's logs are in $LOG_DIR"
-  run_pool "$slots" "$quiet"
+  run_pool "$slots" "$quiet" "$verbose"
   if [[ -n $STOPPED || -n $(python_step bpcp.todo "$STATUS_DIR" --undecided) ]]; then
     close_run "$started" "$before" "$@"
   fi

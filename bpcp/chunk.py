@@ -438,6 +438,18 @@ def _publish(task: Task, account: Account, attempt: Attempt) -> Json:
     }
 
 
+def _event(task: Task, verdict: Json) -> str:
+    """Give the line for events.log."""
+    failed = len(verdict["failed"])
+    done = int(task.chunk["image_sets"]) - failed
+    cost = verdict["cost"]
+    return (
+        f"time={_now()} event=chunk chunk={task.paths.id} done={done} failed={failed}"
+        f" attempts={cost['attempts']} wall_s={cost['wall_s']} cpu_s={cost['cpu_s']}"
+        f" peak_mb={cost['peak_mb']}"
+    )
+
+
 def _now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -473,6 +485,7 @@ def main(argv: Sequence[str]) -> int:
             verdict = _or_say_why(task)
     except Stopped as stopped:
         return 128 + int(stopped.args[0])
+    print(_event(task, verdict))
     for failed in verdict["failed"]:
         print(
             f"chunk={args.chunk} image_set={failed['image_set']} failed={failed['reason']!r}",

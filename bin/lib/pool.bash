@@ -120,9 +120,20 @@ step() {
   await $!
 }
 
-# run_pool SLOTS QUIET -- runs what is left of the plan; sets LEFT to how many chunks that were
+# record VERBOSE -- writes down what comes in as events, and shows it where VERBOSE is not empty
+record() {
+  exec 9>&- # this ends when the pool does; the lock is not its
+  if [[ -n $1 ]]; then
+    tee -a -- "$EVENTS" >&2
+  else
+    cat >>"$EVENTS"
+  fi
+}
+
+# run_pool SLOTS QUIET [VERBOSE] -- runs what is left of the plan; sets LEFT to how many chunks that
+# were; VERBOSE shows each event as it is written down
 run_pool() {
-  local slots=$1 quiet=$2 ids id tasks=() progress=''
+  local slots=$1 quiet=$2 verbose=${3:-} ids id tasks=() progress=''
   if [[ -n $STOPPED ]]; then
     return
   fi
@@ -141,7 +152,7 @@ run_pool() {
     --jobs "$slots" --joblog "$JOBLOG" --termseq "$POOL_TERMSEQ" \
     --null --max-args 3 \
     exec setpriv --pdeathsig TERM -- '{1}' run-chunk '{2}' '{3}' \
-    < <(printf '%s\0' "${tasks[@]}") >>"$EVENTS" 2>&1 &
+    < <(printf '%s\0' "${tasks[@]}") > >(record "$verbose") 2>&1 &
   local pool=$!
   if [[ -z $quiet ]]; then
     (run_python bpcp.progress "$STATUS_DIR") 9>&- &

@@ -309,6 +309,17 @@ END
   [[ $stderr == *'missing file'*f7.tif* ]]
 }
 
+@test "-v says each step and each chunk, also into a file that holds something" {
+  local log=$BATS_TEST_TMPDIR/log
+  printf 'before\n' >"$log"
+  "$entry" -d "$dataset" -p "$pipeline" --chunk-size 2 -v 2>>"$log"
+  assert_equal "$(head -n 1 "$log")" before
+  run cat "$log"
+  assert_line --partial 'plan: 6 image sets in 3 chunks'
+  assert_equal "$(grep -c 'event=chunk chunk=.* done=2 failed=0 attempts=1' "$log")" 3
+  assert_line --partial 'done: 6 of 6 image sets'
+}
+
 @test "--dry-run writes nothing" {
   local before
   before=$(find "$base" | sort)
