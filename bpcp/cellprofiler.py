@@ -30,6 +30,10 @@ ONE_THREAD = {
 # core of the machine, in each process, and give nothing back here.
 JVM_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 
+# What CellProfiler logs when a module is done with an image set.
+MODULE_DONE = r": Image # (\d+), module (\S+) # (\d+): CPU_time"
+_MODULE_DONE = re.compile(MODULE_DONE.encode())
+
 # Beyond any real image set: CellProfiler lists the measurements, finds no image set, and ends.
 _NO_IMAGE_SET = "999999999"
 
@@ -179,6 +183,26 @@ def python_version(argv: Sequence[str]) -> str:
         return ""
     code = 'import sys; print("%d.%d" % sys.version_info[:2])'
     return _ask([python, "-I", "-c", code], 30).stdout.strip()
+
+
+def finished_in(log: str, last_module: int, at: int = 0, count: int = 0) -> tuple[int, int]:
+    """Count the image sets that an attempt has finished, from CellProfiler's log.
+
+    Parameters
+    ----------
+    at, count : int
+        What the last call gave: how far the log was read, in bytes, and how many there were.
+    """
+    try:
+        with Path(log).open("rb") as file:
+            file.seek(at)
+            while (line := file.readline()).endswith(b"\n"):
+                at += len(line)
+                found = _MODULE_DONE.search(line)
+                count += bool(found and int(found[3]) == last_module)
+    except FileNotFoundError:
+        pass
+    return at, count
 
 
 def measurements(

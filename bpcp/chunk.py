@@ -32,7 +32,7 @@ from bpcp.publish import clear, move, publish, sha256
 from bpcp.verdict import Expected, Verdict, judge
 from bpcp.workspace import ChunkPaths, Json, Workspace, hold, of_status, read_json, write_json
 
-_PROGRESS = re.compile(r": Image # (\d+), module (\S+) # (\d+): CPU_time")
+_PROGRESS = re.compile(cellprofiler.MODULE_DONE)
 _MODULE_ERROR = re.compile(r"Error detected during run of module (\S+)")
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Warning|Exit|Interrupt)): ?(.*)")
 

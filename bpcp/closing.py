@@ -7,17 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bpcp.errors import Exit, Parser, run_main
+from bpcp.progress import duration
 from bpcp.workspace import Workspace, of_status, read_json, read_plan, verdict
-
-
-def duration(seconds: float) -> str:
-    """Write a time span as people read it: "42 s", "3 min 20 s", "5 h 07 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def words(

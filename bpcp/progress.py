@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import sys
@@ -11,35 +10,24 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bpcp.closing import duration
+from bpcp.cellprofiler import finished_in
 from bpcp.errors import Exit, Parser, run_main
 from bpcp.workspace import Planned, Workspace, of_status, read_json, read_plan, verdict
 
-_FINISHED = re.compile(rb": Image # \d+, module \S+ # (\d+): CPU_time")
 _BAR = 20
 _TERMINAL_S = 1.0
 # to a file or a pipe: a line now and then
 _LOG_S = 30.0
 
 
-def finished_in(log: str, last_module: int, at: int = 0, count: int = 0) -> tuple[int, int]:
-    """Count the image sets that an attempt has finished, from CellProfiler's log.
-
-    Parameters
-    ----------
-    at, count : int
-        What the last call gave: how far the log was read, in bytes, and how many there were.
-    """
-    try:
-        with Path(log).open("rb") as file:
-            file.seek(at)
-            while (line := file.readline()).endswith(b"\n"):
-                at += len(line)
-                found = _FINISHED.search(line)
-                count += bool(found and int(found[1]) == last_module)
-    except FileNotFoundError:
-        pass
-    return at, count
+def duration(seconds: float) -> str:
+    """Write a time span as people read it: "42 s", "3 min 20 s", "5 h 07 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class Watch:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpcp import imagelist
+from bpcp.cellprofiler import finished_in
 from bpcp.errors import Exit, Parser, run_main
 from bpcp.merge import state_of
-from bpcp.progress import finished_in
 from bpcp.workspace import Json, Planned, Workspace, locate, read_json, read_plan, verdict
 
 _MOST_SHOWN = 10

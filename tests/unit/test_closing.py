@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from conftest import Screen
 
-from bpcp import closing
+from bpcp import closing, progress
 from bpcp.errors import Exit
 
 
@@ -20,7 +20,7 @@ from bpcp.errors import Exit
     ],
 )
 def test_duration(seconds: float, text: str) -> None:
-    assert closing.duration(seconds) == text
+    assert progress.duration(seconds) == text
 
 
 def closed(screen: Screen, *more: str, wall_s: str = "0.001") -> int:

@@ -1,0 +1,87 @@
+"""Which verdicts no longer hold, and what the result has of them that must go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bpcp import imagelist
+from bpcp.tables import is_there
+from bpcp.workspace import Json, Planned, Workspace, read_json, verdict, write_json
+
+
+def supersede(workspace: Workspace, digests: dict[str, str]) -> None:
+    """Remember the files of verdicts that no longer count, so that the merge can clear them."""
+    if workspace.chunks.is_dir():
+        verdicts = [read_json(folder / "done.json") for folder in workspace.chunks.iterdir()]
+        _remember(workspace, [v for v in verdicts if v and v["digest"] != digests.get(v["chunk"])])
+
+
+def _remember(workspace: Workspace, verdicts: Sequence[Json]) -> None:
+    files = {f["path"]: f["sha256"] for v in verdicts for p in v["parts"] for f in p["files"]}
+    if files:
+        write_json(workspace.superseded, {**(read_json(workspace.superseded) or {}), **files})
+
+
+def find(
+    workspace: Workspace, planned: Sequence[Planned], run: Json
+) -> tuple[list[str], list[str]]:
+    """List the chunks whose verdicts no longer hold: by their images, and by what they saved.
+
+    They don't where an image file changed since it was analysed, or a file that the chunk saved
+    is gone or has another size.
+    """
+    root = Path(run["root"])
+    verdicts = [(p, found) for p in planned if (found := verdict(workspace, p))]
+    claims: dict[str, set[str]] = {}
+    for _, done in verdicts:
+        for file in (f for part in done["parts"] for f in part["files"]):
+            claims.setdefault(file["path"], set()).add(file["sha256"])
+    # where chunks wrote one file with different content, running one again is no remedy
+    disputed = {path for path, contents in claims.items() if len(contents) > 1}
+    changed = [p.id for p, done in verdicts if _inputs_changed(workspace, p, done, root)]
+    lost = [p.id for p, done in verdicts if _outputs_lost(workspace, done, disputed)]
+    return changed, [chunk for chunk in lost if chunk not in changed]
+
+
+def drop(workspace: Workspace, planned: Sequence[Planned], run: Json) -> list[str]:
+    """Drop the verdicts that no longer hold, and say why."""
+    changed, lost = find(workspace, planned, run)
+    for chunk in (*changed, *lost):
+        paths = workspace.chunk(chunk)
+        _remember(workspace, [found for found in [read_json(paths.done)] if found])
+        paths.done.unlink()
+    notes = []
+    if changed:
+        notes.append(f"images changed: {len(changed)} chunks run again")
+    if lost:
+        notes.append(f"saved files are gone or changed: {len(lost)} chunks run again")
+    return notes
+
+
+def _inputs_changed(workspace: Workspace, planned: Planned, done: Json, root: Path) -> bool:
+    paths = workspace.chunk(planned.id)
+    images = imagelist.read(paths.images)
+    first = paths.first
+    # image sets that failed are tried again anyway, whatever changed about their files
+    failed = {f["image_set"] - first for f in done["failed"]}
+    return any(
+        imagelist.fingerprint(images.header, [images.rows[i]], root) != known
+        for i, known in enumerate(done["inputs"])
+        if i not in failed
+    )
+
+
+def _outputs_lost(workspace: Workspace, done: Json, disputed: set[str]) -> bool:
+    for part in done["parts"]:
+        for file in (f for f in part["files"] if f["path"] not in disputed):
+            try:
+                size = (workspace.analysis / file["path"]).stat().st_size
+            except OSError:
+                return True
+            if size != file["size"]:
+                return True
+        tables = workspace.chunk(done["chunk"]).tables(part["part"])
+        if not all(is_there(tables / name) for name in part["tables"]):
+            return True
+    return False
