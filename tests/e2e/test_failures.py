@@ -37,6 +37,17 @@ def _write(lab: Lab, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
+def _cells(table: Path, without: tuple[str, ...] = ()) -> list[dict[str, str]]:
+    """Give a table's rows but those of some image sets, less what two runs never share."""
+    own = ("ExecutionTime_", "PathName_Overlay", "URL_Overlay")
+    with table.open(newline="") as file:
+        return [
+            {name: cell for name, cell in row.items() if not name.startswith(own)}
+            for row in csv.DictReader(file)
+            if row["ImageNumber"] not in without
+        ]
+
+
 def test_one_missing_and_one_broken_image(lab: Lab, plain: Callable[[Lab], Plain]) -> None:
     rows = _own_images(lab)
     clean = plain(lab).result()
@@ -65,11 +76,13 @@ def test_one_missing_and_one_broken_image(lab: Lab, plain: Callable[[Lab], Plain
     assert Path(failed[1]["log"]).is_file()
 
     # all others are in the tables, cell for cell as in a clean run
-    differences = lab.compare(clean, expect=1)
+    for table in ("Image.csv", "Nuclei.csv", "Cells.csv", "Cytoplasm.csv"):
+        others = _cells(clean / table, without=("5", "10"))
+        assert _cells(lab.analysis / table) == others
+        assert len(others) > 9
     with (lab.analysis / "Image.csv").open(newline="") as file:
         numbers = [int(r["ImageNumber"]) for r in csv.DictReader(file)]
     assert numbers == [1, 2, 3, 4, 6, 7, 8, 9, 11, 12]
-    assert differences
 
     aside.rename(missing)
     broken.write_bytes(whole)
