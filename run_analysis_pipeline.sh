@@ -53,7 +53,7 @@ source "$here/bin/lib/common.bash"
 source "$here/bin/lib/pool.bash"
 
 dataset='' pipeline='' jobs=100% keep='' dry_run='' quiet='' verbose=''
-plan=() formats=()
+plan=() access=() formats=()
 
 # add_format NAME -- asks for tables in one more format
 add_format() {
@@ -76,6 +76,10 @@ parse() {
       -w | --overwrite_batchfile) plan+=(-w) && shift ;;
       --group-by) need_value "$1" $# && plan+=("--group-by=$2") && shift 2 ;;
       --chunk-size) need_value "$1" $# && plan+=("--chunk-size=$2") && shift 2 ;;
+      --input) need_value "$1" $# && plan+=("--input=$2") && shift 2 ;;
+      --endpoint-url) need_value "$1" $# && access+=("--endpoint-url=$2") && shift 2 ;;
+      --profile) need_value "$1" $# && access+=("--profile=$2") && shift 2 ;;
+      --space) need_value "$1" $# && SPACE=$2 && shift 2 ;;
       --format) need_value "$1" $# && add_format "$2" && shift 2 ;;
       --keep-chunks) keep=1 && shift ;;
       --dry-run) dry_run=1 && shift ;;
@@ -140,7 +144,7 @@ main() {
   started=$(date +%s)
   slots=$(slots_of "$jobs")
   # with =, for a name may begin with a dash
-  plan+=("--dataset=$dataset" "--pipeline=$pipeline" --slots "$slots" ${quiet:+-q})
+  plan+=("--dataset=$dataset" "--pipeline=$pipeline" --slots "$slots" ${quiet:+-q} "${access[@]}")
   need_tools
   if [[ -n $dry_run ]]; then
     run_python bpcp.plan "${plan[@]}" --dry-run

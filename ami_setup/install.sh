@@ -332,6 +332,23 @@ install_cellprofiler() {
   fi
 }
 
+# install_servers -- makes the S3 server that the tests run against, on loopback
+install_servers() {
+  local home=$BPCP_VENV/servers source=$here/../tests/servers sum
+  sum=$(sha256sum <"$source/package-lock.json")
+  if [[ -f $home/$stamp_name && $(<"$home/$stamp_name") == "$sum" ]]; then
+    say "have     the tests' S3 server"
+    return
+  fi
+  say "install  the tests' S3 server, about 10 seconds …"
+  rm -rf -- "$home"
+  mkdir -- "$home"
+  cp -- "$source/package.json" "$source/package-lock.json" "$home"
+  # npm starts the first node on PATH, and so do scripts of packages
+  logged env PATH="$BPCP_VENV/bpcp/bin:$PATH" npm ci --prefix "$home" --no-audit --no-fund --ignore-scripts
+  printf '%s\n' "$sum" >"$home/$stamp_name"
+}
+
 # --- the proof --------------------------------------------------------------------------------
 
 # answer_of PATTERN COMMAND... -- prints the first line of COMMAND's answer that PATTERN matches, or
@@ -385,6 +402,9 @@ main() {
   install_bpcp
   if $with_cellprofiler; then
     install_cellprofiler
+  fi
+  if $dev; then
+    install_servers
   fi
   verify
   if [[ -n ${MAKELEVEL:-} ]]; then

@@ -10,88 +10,44 @@ This runs once for each chunk, so it imports nothing heavy.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
-from bpcp import cellprofiler, imagelist
+from bpcp import cellprofiler, imagelist, staging
+from bpcp.attempt import Attempt, Task, Unit, attempted, has_room, now
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.imagelist import Row
 from bpcp.publish import clear, move, publish, sha256
-from bpcp.verdict import Expected, Verdict, judge
-from bpcp.workspace import ChunkPaths, Json, Workspace, hold, of_status, read_json, write_json
+from bpcp.staging import Inputs
+from bpcp.workspace import Json, Workspace, hold, of_status, read_json, write_json
 
 _PROGRESS = re.compile(cellprofiler.MODULE_DONE)
 _MODULE_ERROR = re.compile(r"Error detected during run of module (\S+)")
 _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Warning|Exit|Interrupt)): ?(.*)")
 
+# What any program says of a full disk.
+_NO_ROOM = b"No space left on device"
 # CellProfiler's words before its first image set.
 _STARTED = "Times reported are CPU and Wall-clock times"
+# What bpcp itself puts into an attempt's folder, and asks CellProfiler to.
+_OWN = ("output", "tmp", "done", "input", "images.csv")
 # So many single image sets that fail alike, one after another, prove the pipeline at fault.
 _PROOF = 3
 
-Unit = tuple[int, int]
+_IN_PLACE = Inputs()
 
 
 class Stopped(BaseException):
     """The process was told to end."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A chunk, and all that is needed to run it."""
-
-    workspace: Workspace
-    paths: ChunkPaths
-    run: Json
-    chunk: Json
-    header: Row
-    rows: tuple[Row, ...]
-
-    @property
-    def first(self) -> int:
-        """The number of its first image set in the list that CellProfiler is given."""
-        return int(self.chunk["first"])
-
-    @property
-    def image_list(self) -> Path:
-        """The list that CellProfiler is given."""
-        return self.workspace.whole_list if self.chunk["reads_whole_list"] else self.paths.images
-
-    @property
-    def units(self) -> list[Unit]:
-        """First and last number of each piece that can't be cut further."""
-        return [(int(a), int(b)) for a, b in self.chunk["units"]]
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One try at a range of image sets, and what came of it."""
-
-    first: int
-    last: int
-    number: int
-    folder: Path
-    log: Path
-    verdict: Verdict
-    signal: int
-    cost: Json
-
-    @property
-    def output(self) -> Path:
-        """The default output folder that CellProfiler was given."""
-        return self.folder / "output"
 
 
 @dataclass
@@ -104,6 +60,16 @@ class Account:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_mb: float = 0.0
+    written_mb: float = 0.0
+    # whether what -t names had no room, so that attempts work in the run's own folder
+    no_room: bool = False
+
+    def count(self, attempt: Attempt) -> None:
+        """Add an attempt and what it cost."""
+        self.attempts += 1
+        self.cpu_s += attempt.cost["cpu_s"]
+        self.peak_mb = max(self.peak_mb, attempt.cost["peak_mb"])
+        self.written_mb = max(self.written_mb, attempt.cost["written_mb"])
 
 
 def load(workspace: Workspace, chunk_id: str) -> Task:
@@ -128,16 +94,23 @@ def load(workspace: Workspace, chunk_id: str) -> Task:
             "plan again: the same ./run_analysis_pipeline.sh command does",
         )
     images = imagelist.read(paths.images)
-    return Task(workspace, paths, run, chunk, images.header, images.rows[: chunk["image_sets"]])
+    rows = images.rows[: chunk["image_sets"]]
+    remote = read_json(paths.remote) or {}
+    return Task(workspace, paths, run, chunk, images.header, rows, remote=remote)
 
 
-def unreadable(header: Row, row: Row, root: Path) -> Json | None:
+def unreadable(header: Row, row: Row, root: Path, inputs: Inputs = _IN_PLACE) -> Json | None:
     """Say which file of an image set is missing or empty, if one is."""
     for name, path in imagelist.files(header, row, root):
-        if imagelist.is_remote(path):
+        if path in inputs.failed:
+            return {"reason": inputs.failed[path], "image": name, "file": path}
+        place = inputs.find(path)
+        if imagelist.is_remote(place):
+            if place.lower().startswith("s3://"):
+                return {"reason": "missing file", "image": name, "file": path}
             continue
         try:
-            size = Path(path).stat().st_size
+            size = Path(place).stat().st_size
         except OSError as error:
             what = (
                 "missing file"
@@ -161,9 +134,10 @@ def run_chunk(task: Task) -> Json:
     known = read_json(task.paths.done) or {}
     account = Account()
     todo = task.units
-    root = Path(task.run["root"])
     # as they are before they are read; what is done keeps what it was read as
-    inputs = [imagelist.fingerprint(task.header, [row], root) for row in task.rows]
+    inputs = [
+        imagelist.fingerprint(task.header, [row], task.root, task.remote) for row in task.rows
+    ]
     if known.get("digest") == task.chunk["digest"]:
         account.parts = known["parts"]
         good = {n for part in account.parts for n in range(part["first"], part["last"] + 1)}
@@ -173,12 +147,14 @@ def run_chunk(task: Task) -> Json:
         cost = known["cost"]
         account.attempts, account.wall_s = int(cost["attempts"]), float(cost["wall_s"])
         account.cpu_s, account.peak_mb = float(cost["cpu_s"]), float(cost["peak_mb"])
+        account.written_mb = float(cost["written_mb"])
     else:
         shutil.rmtree(task.paths.all_tables, ignore_errors=True)
     clear(task.workspace.analysis, task.paths)
     started = time.monotonic()
-    for units in _ranges(_set_aside(task, account, todo, root)):
-        _cut_down(task, account, units)
+    with _images(task) as at_hand:
+        for units in _ranges(_set_aside(at_hand, account, todo)):
+            _cut_down(at_hand, account, units)
     verdict: Json = {
         "chunk": task.paths.id,
         "digest": task.chunk["digest"],
@@ -192,22 +168,42 @@ def run_chunk(task: Task) -> Json:
             "wall_s": round(account.wall_s + time.monotonic() - started, 3),
             "cpu_s": round(account.cpu_s, 3),
             "peak_mb": round(account.peak_mb, 1),
+            "written_mb": round(account.written_mb, 1),
         },
-        "finished": _now(),
+        "finished": now(),
     }
     write_json(task.paths.done, verdict)
     clear(task.workspace.analysis, task.paths)
     return verdict
 
 
-def _set_aside(task: Task, account: Account, units: Sequence[Unit], root: Path) -> list[Unit]:
+@contextmanager
+def _images(task: Task) -> Iterator[Task]:
+    """Have a chunk's images at hand: those that lie elsewhere are waited for, or brought."""
+    if not task.run["fetches"]:
+        yield task
+        return
+    found = staging.await_images(task.workspace, task.paths, task.chunk["digest"])
+    if found is not None:
+        yield replace(task, inputs=found)
+        return
+    from bpcp import fetch
+
+    task.workspace.attempts.mkdir(parents=True, exist_ok=True)
+    name = f"bpcp-{task.paths.id}-images-"
+    with tempfile.TemporaryDirectory(prefix=name, dir=task.workspace.attempts) as folder:
+        found = fetch.for_one(task.workspace, task.paths.id, task.run, Path(folder))
+        yield replace(task, inputs=found)
+
+
+def _set_aside(task: Task, account: Account, todo: Sequence[Unit]) -> list[Unit]:
     """Name the image sets whose files can't be read; return the units without any."""
     good = []
-    for first, last in units:
+    for first, last in todo:
         bad = {
             n: found
             for n in range(first, last + 1)
-            if (found := unreadable(task.header, task.rows[n - task.first], root))
+            if (found := unreadable(task.header, task.rows[n - task.first], task.root, task.inputs))
         }
         if bad:
             _fail(account, first, last, bad, log=None)
@@ -243,14 +239,19 @@ def _cut_down(task: Task, account: Account, units: list[Unit]) -> None:
     pending = [units]
     while pending:
         work = pending.pop()
-        with _attempt(task, account, work[0][0], work[-1][1]) as attempt:
+        first, last = work[0][0], work[-1][1]
+        with attempted(task, first, last, _home(task, account, first, last)) as attempt:
+            account.count(attempt)
             if not attempt.verdict.faults:
                 alike.clear()
                 account.parts.append(_publish(task, account, attempt))
                 continue
             culprit, why, started = diagnose(attempt, int(task.run["last_module"]))
             reason = str(why["reason"])
-            if attempt.signal and again:
+            if not account.no_room and _ran_out_of_room(task, attempt):
+                account.no_room = True
+                pending.append(work)
+            elif attempt.signal and again:
                 # killed from outside, or a crash: once more before it is called a failure
                 again = False
                 pending.append(work)
@@ -270,6 +271,22 @@ def _cut_down(task: Task, account: Account, units: list[Unit]) -> None:
             else:
                 half = len(work) // 2
                 pending += [work[half:], work[:half]]
+
+
+def _home(task: Task, account: Account, first: int, last: int) -> Path:
+    """Choose where an attempt works: what -t names, as long as there is room."""
+    if not task.run["tmpdir"]:
+        return task.workspace.attempts
+    home = Path(task.run["tmpdir"])
+    account.no_room = account.no_room or not has_room(task, home, first, last)
+    return task.workspace.attempts if account.no_room else home
+
+
+def _ran_out_of_room(task: Task, attempt: Attempt) -> bool:
+    """Tell whether an attempt failed because what -t names was full."""
+    if attempt.folder.parent == task.workspace.attempts:
+        return False
+    return _NO_ROOM in attempt.log.read_bytes() or staging.free_bytes(attempt.folder) < 1 << 20
 
 
 def _around(work: list[Unit], culprit: int) -> list[list[Unit]]:
@@ -320,92 +337,6 @@ def diagnose(attempt: Attempt, last_module: int) -> tuple[int, Json, bool]:
     return 0 if attempt.verdict.said == "Complete" else culprit, {"reason": reason}, started
 
 
-@contextmanager
-def _attempt(task: Task, account: Account, first: int, last: int) -> Iterator[Attempt]:
-    """Make an attempt; its folder and its record are gone when the block ends, however it ends."""
-    home = Path(task.run["tmpdir"]) if task.run["tmpdir"] else task.workspace.attempts
-    home.mkdir(parents=True, exist_ok=True)
-    task.workspace.log.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while (log := task.workspace.attempt_log(task.paths.id, number)).exists():
-        number += 1
-    folder = Path(tempfile.mkdtemp(prefix=f"bpcp-{task.paths.id}-", dir=home))
-    try:
-        write_json(
-            task.paths.running,
-            {
-                "pid": os.getpid(),
-                "attempt": number,
-                "first": first,
-                "last": last,
-                "folder": str(folder),
-                "log": str(log),
-                "started": _now(),
-            },
-        )
-        account.attempts += 1
-        attempt = _run_cellprofiler(task, first, last, number, folder, log)
-        account.cpu_s += attempt.cost["cpu_s"]
-        account.peak_mb = max(account.peak_mb, attempt.cost["peak_mb"])
-        yield attempt
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        task.paths.running.unlink(missing_ok=True)
-
-
-def _run_cellprofiler(
-    task: Task, first: int, last: int, number: int, folder: Path, log: Path
-) -> Attempt:
-    output, tmpdir, done_file = folder / "output", folder / "tmp", folder / "done"
-    output.mkdir()
-    tmpdir.mkdir()
-    job = cellprofiler.Job(
-        task.workspace.pipeline,
-        task.image_list,
-        first,
-        last,
-        output,
-        tmpdir,
-        done_file,
-    )
-    argv = [*task.run["cellprofiler"]["command"], *cellprofiler.arguments(job)]
-    environment = {**cellprofiler.environment(), "TMPDIR": str(tmpdir)}
-    started = time.monotonic()
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            # ends with this process, however this process ends
-            ["setpriv", "--pdeathsig", "KILL", "--", *argv],  # noqa: S607
-            cwd=task.run["root"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            # its own account, not the sum of all that this process ever waited for
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        finally:
-            # also what it started and left behind
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    code = process.returncode
-    cost = {
-        "wall_s": round(time.monotonic() - started, 3),
-        "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
-        "peak_mb": round(usage.ru_maxrss / 1024, 1),
-    }
-    said = done_file.read_text(encoding="utf-8").strip() if done_file.is_file() else ""
-    expected = [Expected(t["pattern"], tuple(t["objects"])) for t in task.run["tables"]]
-    verdict = judge(output, expected, first, last, said)
-    stray = sorted({p.name for p in folder.iterdir()} - {"output", "tmp", "done"})
-    if stray:
-        verdict.faults.append(f"the pipeline saves outside the default output folder: {stray[0]}")
-    return Attempt(first, last, number, folder, log, verdict, max(0, -code), cost)
-
-
 def _publish(task: Task, account: Account, attempt: Attempt) -> Json:
     """Bring an attempt's outputs to their places, and give the record of the part they make."""
     number = 1 + max((int(p["part"]) for p in account.parts), default=0)
@@ -430,6 +361,7 @@ def _publish(task: Task, account: Account, attempt: Attempt) -> Json:
         "last": attempt.last,
         "attempt": attempt.number,
         "output": str(attempt.output),
+        "mirror": attempt.mirror,
         "tables": {name: summary.to_json() for name, summary in attempt.verdict.tables.items()},
         "files": files,
         "objects": attempt.verdict.objects,
@@ -444,14 +376,10 @@ def _event(task: Task, verdict: Json) -> str:
     done = int(task.chunk["image_sets"]) - failed
     cost = verdict["cost"]
     return (
-        f"time={_now()} event=chunk chunk={task.paths.id} done={done} failed={failed}"
+        f"time={now()} event=chunk chunk={task.paths.id} done={done} failed={failed}"
         f" attempts={cost['attempts']} wall_s={cost['wall_s']} cpu_s={cost['cpu_s']}"
         f" peak_mb={cost['peak_mb']}"
     )
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

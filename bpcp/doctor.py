@@ -16,15 +16,13 @@ from typing import Literal
 
 from bpcp import cellprofiler
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.limits import GB, Limits, read_limits
+from bpcp.limits import GB, PROCESS_MEM_GB, Limits, read_limits
 
 State = Literal["ok", "warn", "FAIL"]
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL = "ami_setup/install.sh"
 
-# One CellProfiler process on ordinary fields of view; measured 330 to 510 MB.
-PROCESS_MEM_GB = 0.6
 # The JVM starts most of them.
 PROCESS_THREADS = 22
 # The oldest GNU parallel that bpcp's tests have seen (Ubuntu 22.04).

@@ -15,10 +15,11 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from bpcp.errors import BpcpError, Exit
 
@@ -302,16 +303,32 @@ def _local(url: str) -> str:
     return url
 
 
-def fingerprint(header: Row, rows: Sequence[Row], root: Path) -> str:
-    """Give what tells that the image files of some rows are still the same: names, sizes, times."""
+def fingerprint(
+    header: Row, rows: Sequence[Row], root: Path, remote: Mapping[str, Sequence[Any]] | None = None
+) -> str:
+    """Give what tells that the image files of some rows are still the same: names, sizes, times.
+
+    Parameters
+    ----------
+    remote : mapping of str to sequence, optional
+        Size in bytes and time in ns of the files that come from a bucket, by what `files` calls
+        them; these need not be here.
+    """
     found = []
+    below = f"{root}/"
     for row in rows:
         for _, name in files(header, row, root):
+            # a fresh machine may have another root
+            short = name.removeprefix(below)
+            if remote and name in remote:
+                size, mtime_ns = remote[name][:2]
+                found.append(f"{short} {size} {mtime_ns}")
+                continue
             try:
                 stat = Path(name).stat()
-                found.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
+                found.append(f"{short} {stat.st_size} {stat.st_mtime_ns}")
             except (OSError, ValueError):
-                found.append(name)
+                found.append(short)
     return digest(found)
 
 

@@ -63,7 +63,16 @@ def sources(workspace: Workspace, plan: Sequence[Planned]) -> list[Source]:
             numbers = planned.image_numbers[part["first"] - first : part["last"] - first + 1]
             summaries = {name: Summary.from_json(s) for name, s in part["tables"].items()}
             folder = paths.tables(part["part"])
-            found.append(Source(folder, part["output"], part["first"], tuple(numbers), summaries))
+            found.append(
+                Source(
+                    folder,
+                    part["output"],
+                    part["first"],
+                    tuple(numbers),
+                    summaries,
+                    part["mirror"],
+                )
+            )
     if left:
         raise BpcpError(
             Exit.STOPPED,

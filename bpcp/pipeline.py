@@ -160,6 +160,13 @@ class Pipeline:
                 found.append(f"{m.name} (module {m.number})")
         return found
 
+    def follows_folders(self) -> bool:
+        """Tell whether files go to folders named after those of the images."""
+        return any(
+            m.get("Create subfolders in the output folder?", "No") == "Yes"
+            for m in self.named("SaveImages")
+        )
+
     def count_users(self, image_sets: int) -> list[str]:
         """Name the modules whose file names depend on how many image sets a process has."""
         return [

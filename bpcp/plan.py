@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpcp import __version__, cellprofiler, imagelist, pipeline, selection, stale
@@ -29,6 +29,8 @@ from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.imagelist import ImageList, Row, row_text
 from bpcp.limits import read_limits
 from bpcp.publish import sha256
+from bpcp.s3 import Access, Address
+from bpcp.sources import Listed, Source
 from bpcp.todo import clear_leftovers
 from bpcp.workspace import (
     Json,
@@ -68,6 +70,8 @@ class Settings:
         Where attempts work; None is inside the run's own folder.
     ask_again : bool
         Whether to ask CellProfiler again what it said about this pipeline before.
+    source : Source
+        Where images come from that are not on this machine.
     """
 
     chunk_size: int | None
@@ -77,6 +81,7 @@ class Settings:
     root: Path
     tmpdir: Path | None
     ask_again: bool = False
+    source: Source = field(default_factory=Source)
 
 
 def _ask_cellprofiler(pipe: pipeline.Pipeline, cut: Cut, old: Json, again: bool) -> Json:
@@ -140,6 +145,8 @@ class Plan:
     chunks : list of Chunk
     images : ImageList
         The list that is run, in the order of the user's file.
+    remote : Listed
+        The images that lie in a bucket.
     notes : list of str
         What the user should know.
     """
@@ -148,6 +155,7 @@ class Plan:
     pipeline: bytes
     chunks: list[Chunk]
     images: ImageList
+    remote: Listed
     notes: list[str]
 
     @property
@@ -178,6 +186,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
             " go to the same place: their names are the same up to the first dot",
             "rename one of them; or put this one in its place with -w",
         )
+    remote = _remote(images, settings)
     engine = _ask_cellprofiler(pipe, cut, old, settings.ask_again)
     recipe = imagelist.digest(
         [
@@ -185,7 +194,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
             pipe.sha256,
             engine["version"],
             engine["python"],
-            str(settings.root) if _has_relative(images) else "",
+            str(settings.source.input or settings.root) if _has_relative(images) else "",
             *(f"{path} {sha256(path)}" for path in pipe.files()),
         ]
     )
@@ -201,6 +210,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         whole = True
         why.append("each process reads the whole list: a part of it would be typed otherwise")
         chunks = list(chunks_of(cut, contiguous(places), whole, recipe))
+    stages = _is_elsewhere(images, settings, remote) and not pipe.follows_folders()
     run: Json = {
         "bpcp": __version__,
         "dataset": workspace.dataset,
@@ -213,6 +223,9 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "columns": {c: t.name for c, t in zip(images.header, cut.types, strict=True)},
         "root": str(settings.root),
         "tmpdir": str(settings.tmpdir) if settings.tmpdir else None,
+        "source": settings.source.to_json(),
+        "stages": stages,
+        "fetches": stages or bool(remote),
         "cutting": _cutting(settings),
         "chunks": len(chunks),
         "group_keys": list(pipe.group_keys),
@@ -222,7 +235,47 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "tables": expected_tables(pipe, engine["objects"]),
     }
     changes = _changes(old, run, [r for _, rows in previous for r in rows], images.rows)
-    return Plan(run, pipe.text, chunks, images, [*changes, *notes, *why])
+    return Plan(run, pipe.text, chunks, images, remote, [*changes, *notes, *why])
+
+
+def _remote(images: ImageList, settings: Settings) -> Listed:
+    """Look up the images that lie in a bucket."""
+    named = (
+        name
+        for row in images.rows
+        for _, name in imagelist.files(images.header, row, settings.root)
+    )
+    if settings.source.input is None:
+        named = (name for name in named if name.lower().startswith("s3://"))
+    names = dict.fromkeys(named)
+    found = settings.source.look(names, settings.root) if names else {}
+    if settings.source.input and not found and not any(Path(name).exists() for name in names):
+        raise BpcpError(
+            Exit.NO_INPUT,
+            f"{settings.source.input} holds none of the {len(names):,} files that"
+            " the image list names",
+            f"the first would be {_where(next(iter(names)), settings)}",
+        )
+    return found
+
+
+def _where(name: str, settings: Settings) -> str:
+    place = settings.source.find(name, settings.root)
+    return f"s3://{place[0]}/{place[1]}" if place else name
+
+
+def _is_elsewhere(images: ImageList, settings: Settings, remote: Listed) -> bool:
+    """Tell whether images should be brought to the disk that -t names; the first row decides."""
+    if settings.tmpdir is None:
+        return False
+    here = settings.tmpdir.stat().st_dev
+    for _, name in imagelist.files(images.header, images.rows[0], settings.root):
+        try:
+            if name in remote or Path(name).stat().st_dev != here:
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def _cutting(settings: Settings) -> Json:
@@ -335,7 +388,7 @@ def write(workspace: Workspace, plan: Plan) -> None:
     between, `run-chunk` finds chunk and pipeline apart, and refuses.
     """
     whole = bool(plan.run["reads_whole_list"])
-    header = plan.images.header
+    header, root = plan.images.header, Path(plan.run["root"])
     clear_leftovers(workspace)
     stale.supersede(workspace, {c.id: c.digest for c in plan.chunks})
     workspace.status.mkdir(parents=True, exist_ok=True)
@@ -355,6 +408,14 @@ def write(workspace: Workspace, plan: Plan) -> None:
             "first": chunk.units[0][0],
             "units": [list(unit) for unit in chunk.units],
         }
+        remote = {
+            name: list(plan.remote[name])
+            for row in chunk.rows
+            for _, name in imagelist.files(header, row, root)
+            if name in plan.remote
+        }
+        if remote != (read_json(paths.remote) or {}):
+            write_json(paths.remote, remote)
         if read_json(paths.chunk) == content and paths.images.is_file():
             continue
         paths.folder.mkdir(parents=True, exist_ok=True)
@@ -385,6 +446,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-w", "--overwrite_batchfile", action="store_true")
     parser.add_argument("--group-by", default="")
     parser.add_argument("--chunk-size", type=int)
+    parser.add_argument("--input", default="")
+    parser.add_argument("--endpoint-url", default="")
+    parser.add_argument("--profile", default="")
     parser.add_argument("--slots", type=int, default=0)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("-q", "--quiet", action="store_true")
@@ -410,7 +474,11 @@ def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
             "make it, or name another",
         )
     root = os.environ.get("PATHNAME_BASENAME")
-    if root and not Path(root).is_dir():
+    source = Source(
+        Address.parse(args.input) if args.input else None,
+        Access(args.endpoint_url, args.profile).checked(),
+    )
+    if root and not Path(root).is_dir() and not source.input:
         raise BpcpError(Exit.BAD_SETTING, f"PATHNAME_BASENAME is not a folder: {root}")
     cores = read_limits().cores
     return Settings(
@@ -422,6 +490,7 @@ def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
         root=Path(root).resolve() if root else workspace.base,
         tmpdir=args.tmpdir.resolve() if args.tmpdir else None,
         ask_again=args.overwrite_batchfile,
+        source=source,
     )
 
 
@@ -449,8 +518,9 @@ def main(argv: Sequence[str]) -> int:
         with locked(workspace):
             plan = make(workspace, pipe, settings)
             write(workspace, plan)
-            plan.notes[:0] = stale.drop(workspace, plan.planned, plan.run)
-    again = {chunk for chunks in stale.find(workspace, plan.planned, plan.run) for chunk in chunks}
+            plan.notes[:0] = stale.drop(workspace, plan.planned, plan.run, plan.remote)
+    found = stale.find(workspace, plan.planned, plan.run, plan.remote)
+    again = {chunk for chunks in found for chunk in chunks}
     states = [
         "done" if verdict(workspace, p) and p.id not in again else "to do" for p in plan.planned
     ]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import pathname2url
 
-from bpcp import tables
+from bpcp import staging, tables
 from bpcp.errors import BpcpError, Exit
 from bpcp.tables import Kind, Shape, Spelling, Summary
 
@@ -30,6 +30,8 @@ class Source:
         Where they lie.
     output : str
         The output folder that CellProfiler was given, as it stands in the tables.
+    mirror : str
+        What stands before the folders of its images in the tables, or "".
     first : int
         The number of its first image set, in its own numbering.
     numbers : tuple of int
@@ -45,6 +47,7 @@ class Source:
     first: int
     numbers: tuple[int, ...]
     summaries: dict[str, Summary]
+    mirror: str = ""
     elsewhere: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -181,7 +184,6 @@ def _changes(table: Table, source: Source, restorer: Restorer) -> dict[int, Chan
     """
     summary = source.summaries[table.path]
     found: dict[int, Change] = {}
-    url = pathname2url(source.output)
     for i, full_name in enumerate(summary.shape.header):
         name = full_name.rpartition("\t")[2]
         if i in summary.shape.number_columns:
@@ -189,9 +191,12 @@ def _changes(table: Table, source: Source, restorer: Restorer) -> dict[int, Chan
         elif name.startswith("Group_") and summary.shape.kind is Kind.IMAGE:
             found[i] = _regroup(restorer, name.removeprefix("Group_"))
         elif name.startswith(("PathName_", "ObjectsPathName_")):
-            found[i] = _move_home(source.output, restorer.analysis)
+            found[i] = _move_home(source, source.output, restorer.analysis)
         elif name.startswith(("URL_", "ObjectsURL_")):
-            found[i] = _move_home(f"file:{url}", f"file:{pathname2url(restorer.analysis)}")
+            own = f"file:{pathname2url(source.output)}"
+            found[i] = _move_home(source, own, f"file:{pathname2url(restorer.analysis)}")
+        elif source.mirror and name.startswith(("FileName_", "ObjectsFileName_")):
+            found[i] = _move_home(source, source.output, restorer.analysis)
         elif (
             summary.spellings[i] is Spelling.INTEGER
             and table.spellings[full_name] is Spelling.FLOAT
@@ -209,8 +214,13 @@ def _regroup(restorer: Restorer, name: str) -> Change:
     return lambda _, number: restorer.group(name, number)
 
 
-def _move_home(own: str, home: str) -> Change:
-    return lambda cell, _: home + cell[len(own) :] if cell.startswith(own) else cell
+def _move_home(source: Source, own: str, home: str) -> Change:
+    def moved(cell: str, _: int) -> str:
+        if cell.startswith(own):
+            return home + cell[len(own) :]
+        return staging.restored(cell, source.mirror) if source.mirror else cell
+
+    return moved
 
 
 def _as_float(cell: str, _: int) -> str:

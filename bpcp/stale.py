@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bpcp import imagelist
+from bpcp.sources import Listed
 from bpcp.tables import is_there
 from bpcp.workspace import Json, Planned, Workspace, read_json, verdict, write_json
 
@@ -23,15 +25,28 @@ def _remember(workspace: Workspace, verdicts: Sequence[Json]) -> None:
         write_json(workspace.superseded, {**(read_json(workspace.superseded) or {}), **files})
 
 
+@dataclass(frozen=True)
+class Today:
+    """Where images are today: the root of relative folders, and what lies in a bucket."""
+
+    root: Path
+    remote: Listed
+
+
 def find(
-    workspace: Workspace, planned: Sequence[Planned], run: Json
+    workspace: Workspace, planned: Sequence[Planned], run: Json, remote: Listed
 ) -> tuple[list[str], list[str]]:
     """List the chunks whose verdicts no longer hold: by their images, and by what they saved.
 
     They don't where an image file changed since it was analysed, or a file that the chunk saved
     is gone or has another size.
+
+    Parameters
+    ----------
+    remote : Listed
+        The images that lie in a bucket, as it has them today.
     """
-    root = Path(run["root"])
+    now = Today(Path(run["root"]), remote)
     verdicts = [(p, found) for p in planned if (found := verdict(workspace, p))]
     claims: dict[str, set[str]] = {}
     for _, done in verdicts:
@@ -39,14 +54,14 @@ def find(
             claims.setdefault(file["path"], set()).add(file["sha256"])
     # where chunks wrote one file with different content, running one again is no remedy
     disputed = {path for path, contents in claims.items() if len(contents) > 1}
-    changed = [p.id for p, done in verdicts if _inputs_changed(workspace, p, done, root)]
+    changed = [p.id for p, done in verdicts if _inputs_changed(workspace, p, done, now)]
     lost = [p.id for p, done in verdicts if _outputs_lost(workspace, done, disputed)]
     return changed, [chunk for chunk in lost if chunk not in changed]
 
 
-def drop(workspace: Workspace, planned: Sequence[Planned], run: Json) -> list[str]:
+def drop(workspace: Workspace, planned: Sequence[Planned], run: Json, remote: Listed) -> list[str]:
     """Drop the verdicts that no longer hold, and say why."""
-    changed, lost = find(workspace, planned, run)
+    changed, lost = find(workspace, planned, run, remote)
     for chunk in (*changed, *lost):
         paths = workspace.chunk(chunk)
         _remember(workspace, [found for found in [read_json(paths.done)] if found])
@@ -59,14 +74,14 @@ def drop(workspace: Workspace, planned: Sequence[Planned], run: Json) -> list[st
     return notes
 
 
-def _inputs_changed(workspace: Workspace, planned: Planned, done: Json, root: Path) -> bool:
+def _inputs_changed(workspace: Workspace, planned: Planned, done: Json, now: Today) -> bool:
     paths = workspace.chunk(planned.id)
     images = imagelist.read(paths.images)
     first = paths.first
     # image sets that failed are tried again anyway, whatever changed about their files
     failed = {f["image_set"] - first for f in done["failed"]}
     return any(
-        imagelist.fingerprint(images.header, [images.rows[i]], root) != known
+        imagelist.fingerprint(images.header, [images.rows[i]], now.root, now.remote) != known
         for i, known in enumerate(done["inputs"])
         if i not in failed
     )

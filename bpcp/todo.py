@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bpcp import staging
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.workspace import (
     ChunkPaths,
@@ -42,8 +42,8 @@ def undecided(workspace: Workspace) -> list[str]:
 def clear_leftovers(workspace: Workspace) -> list[Path]:
     """Remove the folders of attempts that were killed; return them.
 
-    A folder is removed only where it is one of ours: the name that an attempt gives, no link, and
-    owned by this user; what else may stand at that place in a shared /tmp is left alone.
+    A folder is removed only where it is one of ours; what else may stand at that place in a shared
+    /tmp is left alone.
     """
     removed = []
     for chunk in workspace.chunks.iterdir() if workspace.chunks.is_dir() else ():
@@ -52,16 +52,7 @@ def clear_leftovers(workspace: Workspace) -> list[Path]:
         if running is None or _is_running(paths):
             continue
         folder = Path(running["folder"])
-        try:
-            found = folder.lstat()
-        except FileNotFoundError:
-            found = None
-        if (
-            found
-            and stat.S_ISDIR(found.st_mode)
-            and found.st_uid == os.getuid()
-            and folder.name.startswith("bpcp-")
-        ):
+        if staging.is_ours(folder, "bpcp-"):
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
         paths.running.unlink(missing_ok=True)
@@ -89,11 +80,12 @@ def _is_running(paths: ChunkPaths) -> bool:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the chunks that are left to run; or those without a verdict; or the waiting tables."""
+    """Print the chunks that are left to run; or what the option asks for."""
     parser = Parser("run")
     parser.add_argument("run", type=Path)
     parser.add_argument("--undecided", action="store_true")
     parser.add_argument("--tables", action="store_true")
+    parser.add_argument("--fetches", action="store_true")
     args = parser.parse_args(argv)
     workspace = of_status(args.run)
     if args.tables:
@@ -102,7 +94,10 @@ def main(argv: Sequence[str]) -> int:
                 if path.is_file() and path.suffix != ".gz":
                     sys.stdout.buffer.write(os.fsencode(path) + b"\0")
         return Exit.OK
+    if args.fetches:
+        return Exit.OK if (read_json(workspace.run) or {})["fetches"] else Exit.SOME_FAILED
     clear_leftovers(workspace)
+    staging.clear(workspace, everything=not left(workspace))
     if args.undecided:
         print("\n".join(undecided(workspace)))
         return Exit.OK

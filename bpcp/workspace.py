@@ -14,9 +14,19 @@
     images.csv          the whole list, where chunks must read it
     merged.json         what the last merge read and wrote
     superseded.json     files of chunks that are no longer part of the run
+    profile.json        what the last profile measured; its plot and massif's words beside it
+    fetching            held while images are fetched ahead
+    fetched.log         which files were fetched, and so may be removed again
+    fetched/            images of s3:// addresses in the image list, while they are needed
+    ramdisk.json        the RAM disk of the last start, until it is gone
+    ramdisk/            where it is mounted
+    uploaded.json       the chunks whose results are in the bucket
+    writer.json         who last wrote to the bucket
     attempts/           where attempts work, unless -t names another place
     chunks/<chunk>/chunk.json    what the chunk is given
     chunks/<chunk>/images.csv    its image sets
+    chunks/<chunk>/remote.json   its images in the bucket: size, time, ETag
+    chunks/<chunk>/fetched.json  where its images are, once they were fetched
     chunks/<chunk>/lock          held while the chunk runs
     chunks/<chunk>/running.json  the attempt under way
     chunks/<chunk>/error.json    why run-chunk itself gave up, if it did
@@ -70,6 +80,16 @@ class ChunkPaths:
     def lock(self) -> Path:
         """Held while it runs."""
         return self.folder / "lock"
+
+    @property
+    def remote(self) -> Path:
+        """Its images in the bucket, as they were listed when it was planned."""
+        return self.folder / "remote.json"
+
+    @property
+    def fetched(self) -> Path:
+        """Where its images are, once they were fetched."""
+        return self.folder / "fetched.json"
 
     @property
     def error(self) -> Path:
@@ -187,6 +207,46 @@ class Workspace:
     def superseded(self) -> Path:
         """Files of chunks that are no longer part of the run."""
         return self.status / "superseded.json"
+
+    @property
+    def profile(self) -> Path:
+        """What the last profile measured; its plot and massif's words stand beside it."""
+        return self.status / "profile.json"
+
+    @property
+    def fetching(self) -> Path:
+        """Held while images are fetched ahead."""
+        return self.status / "fetching"
+
+    @property
+    def fetched(self) -> Path:
+        """Which files were fetched, and so may be removed again; a line of JSON for each."""
+        return self.status / "fetched.log"
+
+    @property
+    def store(self) -> Path:
+        """Images of s3:// addresses in the image list, while they are needed."""
+        return self.status / "fetched"
+
+    @property
+    def ramdisk(self) -> Path:
+        """Where a RAM disk of the run's own is mounted."""
+        return self.status / "ramdisk"
+
+    @property
+    def ramdisk_record(self) -> Path:
+        """The RAM disk of the last start, until it is gone."""
+        return self.status / "ramdisk.json"
+
+    @property
+    def uploaded(self) -> Path:
+        """The chunks whose results are in the bucket."""
+        return self.status / "uploaded.json"
+
+    @property
+    def writer(self) -> Path:
+        """Who last wrote to the bucket."""
+        return self.status / "writer.json"
 
     @property
     def attempts(self) -> Path:
@@ -456,7 +516,7 @@ def main(argv: Sequence[str]) -> int:
     if not here.image_list.is_file():
         lists = here.base / "load_data_csv"
         raise BpcpError(Exit.NO_INPUT, f"no image list: {here.image_list}", _there(lists, "*"))
-    for path in (here.status, here.log, here.lock, here.joblog, here.events):
+    for path in (here.status, here.log, here.lock, here.joblog, here.events, here.fetching):
         sys.stdout.buffer.write(os.fsencode(path) + b"\0")
     return Exit.OK
 

@@ -11,6 +11,7 @@ POOL_TERMSEQ=TERM,5000,KILL,25
 STOPPED='' # the signal that ended this start early
 CHILD=''   # what is being waited for
 LEFT=0     # how many chunks were left to run
+SPACE=''   # how much room fetched images may take; empty leaves it to bpcp
 
 # need_tools -- refuses to start where a tool that every run needs is missing
 need_tools() {
@@ -48,12 +49,13 @@ slots_of() {
   printf '%s\n' $((n < 1 ? 1 : n))
 }
 
-# open_run DATASET PIPELINE -- sets STATUS_DIR, LOG_DIR, LOCK, JOBLOG and EVENTS
+# open_run DATASET PIPELINE -- sets STATUS_DIR, LOG_DIR, LOCK, JOBLOG, EVENTS and FETCHING
 open_run() {
   local paths
   mapfile -d '' -t paths < <(run_python bpcp.workspace -- "$1" "$2")
   wait "$!" || exit $?
   STATUS_DIR=${paths[0]} LOG_DIR=${paths[1]} LOCK=${paths[2]} JOBLOG=${paths[3]} EVENTS=${paths[4]}
+  FETCHING=${paths[5]}
   if ! mkdir -p -- "$STATUS_DIR" "$LOG_DIR" 2>/dev/null; then
     die 73 "can't make $STATUS_DIR" "make it writable, or copy the pipeline into a folder of your own"
   fi
@@ -120,6 +122,28 @@ step() {
   await $!
 }
 
+# start_fetcher SLOTS -- fetches images ahead of the chunks, where there are any to fetch; sets FETCHER
+start_fetcher() {
+  FETCHER=''
+  if ! python_step bpcp.todo "$STATUS_DIR" --fetches; then
+    return
+  fi
+  # chunks wait for their images while this lock is held: by the fetcher, as long as it lives
+  exec 8>>"$FETCHING"
+  flock 8
+  (run_python bpcp.fetch "$STATUS_DIR" --slots "$1" ${SPACE:+"--space=$SPACE"}) 9>&- &
+  FETCHER=$!
+  exec 8>&-
+}
+
+# end_helper PID -- ends a process beside the run, and waits for it; its exit code is its own affair
+end_helper() {
+  if [[ -n $1 ]]; then
+    kill -TERM "$1" 2>/dev/null || [[ $? -eq 1 ]]
+    await "$1" || :
+  fi
+}
+
 # record VERBOSE -- writes down what comes in as events, and shows it where VERBOSE is not empty
 record() {
   exec 9>&- # this ends when the pool does; the lock is not its
@@ -147,6 +171,7 @@ run_pool() {
     return
   fi
   event event=start slots="$slots" chunks="$LEFT"
+  start_fetcher "$slots"
   # exec and setpriv: when GNU parallel dies, however, each run-chunk is told
   PARALLEL_SHELL=/bin/bash setpriv --pdeathsig TERM -- parallel --plain --will-cite --quote \
     --jobs "$slots" --joblog "$JOBLOG" --termseq "$POOL_TERMSEQ" \
@@ -160,10 +185,8 @@ run_pool() {
   fi
   local code=0
   await "$pool" || code=$?
-  if [[ -n $progress ]]; then
-    kill -TERM "$progress" 2>/dev/null || [[ $? -eq 1 ]]
-    await "$progress" || : # it only shows what the state says
-  fi
+  end_helper "$progress"
+  end_helper "$FETCHER"
   event event=end parallel_status="$code" stopped="${STOPPED:-no}"
 }
 

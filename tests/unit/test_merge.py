@@ -68,6 +68,7 @@ class Tree:
             published.append(publish(path, output, self.workspace.analysis, paths))
         part: Json = {
             "part": 1, "first": 1, "last": len(numbers) - failed, "output": f"/out/{name}",
+            "mirror": "",
             "tables": summaries, "files": published, "objects": {}, "modules_s": 1.0,
         }  # fmt: skip
         write_json(paths.chunk, {"id": name, "digest": f"d{name}", "first": 1})

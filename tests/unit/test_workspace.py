@@ -93,7 +93,9 @@ def test_main_prints_paths_for_a_script(
     assert workspace.main(["d", str(pipeline)]) == Exit.OK
     sys.stdout.flush()
     paths = capfdbinary.readouterr().out.split(b"\0")
-    own = (found.status, found.log, found.lock, found.joblog, found.events)
+    own = (
+        found.status, found.log, found.lock, found.joblog, found.events, found.fetching,
+    )  # fmt: skip
     assert paths == [*map(os.fsencode, own), b""]
 
 

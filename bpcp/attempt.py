@@ -1,0 +1,207 @@
+"""One try at a range of a chunk's image sets: a private folder, CellProfiler, and its cost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from bpcp import cellprofiler, imagelist, staging
+from bpcp.imagelist import Row
+from bpcp.staging import Inputs
+from bpcp.verdict import Expected, Verdict, judge
+from bpcp.workspace import ChunkPaths, Json, Workspace, write_json
+
+# What bpcp itself puts into an attempt's folder, and asks CellProfiler to.
+_OWN = ("output", "tmp", "done", "input", "images.csv")
+
+Unit = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A chunk, and all that is needed to run it."""
+
+    workspace: Workspace
+    paths: ChunkPaths
+    run: Json
+    chunk: Json
+    header: Row
+    rows: tuple[Row, ...]
+    inputs: Inputs = field(default_factory=Inputs)
+    # of the files that come from a bucket: size, time, ETag
+    remote: Json = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        """Where relative image folders start."""
+        return Path(self.run["root"])
+
+    @property
+    def first(self) -> int:
+        """The number of its first image set in the list that CellProfiler is given."""
+        return int(self.chunk["first"])
+
+    @property
+    def image_list(self) -> Path:
+        """The list that CellProfiler is given."""
+        return self.workspace.whole_list if self.chunk["reads_whole_list"] else self.paths.images
+
+    @property
+    def units(self) -> list[Unit]:
+        """First and last number of each piece that can't be cut further."""
+        return [(int(a), int(b)) for a, b in self.chunk["units"]]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a range of image sets, and what came of it."""
+
+    first: int
+    last: int
+    number: int
+    folder: Path
+    log: Path
+    verdict: Verdict
+    signal: int
+    cost: Json
+    # see staging; "" where images are read where the list says that they are
+    mirror: str = ""
+
+    @property
+    def output(self) -> Path:
+        """The default output folder that CellProfiler was given."""
+        return self.folder / "output"
+
+
+@contextmanager
+def attempted(task: Task, first: int, last: int, home: Path) -> Iterator[Attempt]:
+    """Make an attempt; its folder and its record are gone when the block ends, however it ends.
+
+    Parameters
+    ----------
+    first, last : int
+        The image sets, in the numbering of the list that CellProfiler is given.
+    home : Path
+        Where its private folder is made.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    task.workspace.log.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while (log := task.workspace.attempt_log(task.paths.id, number)).exists():
+        number += 1
+    folder = Path(tempfile.mkdtemp(prefix=f"bpcp-{task.paths.id}-", dir=home))
+    try:
+        write_json(
+            task.paths.running,
+            {
+                "pid": os.getpid(),
+                "attempt": number,
+                "first": first,
+                "last": last,
+                "folder": str(folder),
+                "log": str(log),
+                "started": now(),
+            },
+        )
+        yield _run_cellprofiler(task, first, last, number, folder, log)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        task.paths.running.unlink(missing_ok=True)
+
+
+def has_room(task: Task, home: Path, first: int, last: int) -> bool:
+    """Tell whether a folder has room for all that an attempt may write."""
+    rows = task.rows[first - task.first : last - task.first + 1]
+    needed = staging.room_for(task.workspace, len(rows), _bytes_of(task, rows))
+    return staging.free_bytes(home) >= needed
+
+
+def _bytes_of(task: Task, rows: Sequence[Row]) -> int:
+    total = 0
+    for row in rows:
+        for _, name in imagelist.files(task.header, row, task.root):
+            with suppress(OSError):
+                total += Path(task.inputs.find(name)).stat().st_size
+    return total
+
+
+def _staged(task: Task, first: int, last: int, folder: Path) -> tuple[Path, str | Path, str]:
+    """Give the list that an attempt reads, where it is started, and its mirror, or ""."""
+    if not task.inputs.places:
+        return task.image_list, task.run["root"], ""
+    mirror = folder / "input"
+    rows = task.rows[first - task.first : last - task.first + 1]
+    staging.mirror(mirror, task.header, rows, task.inputs, task.root)
+    images = imagelist.read(task.image_list)
+    moved = (staging.rewritten(images.header, row, str(mirror)) for row in images.rows)
+    imagelist.write(folder / "images.csv", images.header, moved)
+    return folder / "images.csv", f"{mirror}{task.root}", str(mirror)
+
+
+def _run_cellprofiler(
+    task: Task, first: int, last: int, number: int, folder: Path, log: Path
+) -> Attempt:
+    output, tmpdir, done_file = folder / "output", folder / "tmp", folder / "done"
+    output.mkdir()
+    tmpdir.mkdir()
+    image_list, start_in, mirror = _staged(task, first, last, folder)
+    job = cellprofiler.Job(
+        task.workspace.pipeline,
+        image_list,
+        first,
+        last,
+        output,
+        tmpdir,
+        done_file,
+    )
+    argv = [*task.run["cellprofiler"]["command"], *cellprofiler.arguments(job)]
+    environment = {**cellprofiler.environment(), "TMPDIR": str(tmpdir)}
+    started = time.monotonic()
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            # ends with this process, however this process ends
+            ["setpriv", "--pdeathsig", "KILL", "--", *argv],  # noqa: S607
+            cwd=start_in,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            # its own account, not the sum of all that this process ever waited for
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            # also what it started and left behind
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    code = process.returncode
+    cost = {
+        "wall_s": round(time.monotonic() - started, 3),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
+        "peak_mb": round(usage.ru_maxrss / 1024, 1),
+        "written_mb": round((staging.space_of(output) + staging.space_of(tmpdir)) / 1e6, 1),
+    }
+    said = done_file.read_text(encoding="utf-8").strip() if done_file.is_file() else ""
+    expected = [Expected(t["pattern"], tuple(t["objects"])) for t in task.run["tables"]]
+    verdict = judge(output, expected, first, last, said)
+    stray = sorted({p.name for p in folder.iterdir()} - set(_OWN))
+    if stray:
+        verdict.faults.append(f"the pipeline saves outside the default output folder: {stray[0]}")
+    return Attempt(first, last, number, folder, log, verdict, max(0, -code), cost, mirror)
+
+
+def now() -> str:
+    """Give the time in UTC, as it stands in logs and state files."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,440 @@
+"""S3: the one place that talks to a bucket.
+
+Named objects are fetched by botocore, the library inside the AWS CLI; whole trees are moved by
+`aws s3 sync`. Credentials, regions and profiles are found as the CLI finds them; none of them is
+ever written down or put on a command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from bpcp.errors import BpcpError, Exit
+
+if TYPE_CHECKING:
+    from bpcp.workspace import Json
+
+# Images of a plate are many and small: latency, not bandwidth, is what more connections hide.
+CONNECTIONS = 32
+# How long a service may be away before that counts as failure.
+PATIENCE_S = 600.0
+# The AWS CLI uploads files from this size on in parts of this size; S3's ETag tells which.
+_PART = 8 << 20
+_BUCKET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$")
+# Answers that stay the same, however often one asks.
+_FOR_GOOD = (
+    "403",
+    "404",
+    "AccessDenied",
+    "ExpiredToken",
+    "Forbidden",
+    "InvalidAccessKeyId",
+    "InvalidBucketName",
+    "InvalidObjectState",
+    "NoSuchBucket",
+    "NoSuchKey",
+    "PermanentRedirect",
+    "SignatureDoesNotMatch",
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A place in a bucket: `s3://bucket/prefix`; the prefix is without slashes at its ends."""
+
+    bucket: str
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read an s3:// URL.
+
+        Raises
+        ------
+        BpcpError
+            64 where it is none.
+        """
+        scheme, _, rest = url.partition("://")
+        bucket, _, prefix = rest.partition("/")
+        if scheme.lower() != "s3" or not _BUCKET.match(bucket):
+            raise BpcpError(Exit.USAGE, f"not an S3 address: {url}", "s3://BUCKET/PREFIX")
+        return cls(bucket, prefix.strip("/"))
+
+    def key(self, name: str) -> str:
+        """Give the key of a name below this address."""
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+    def below(self, name: str) -> Address:
+        """Give the address of a folder below this one."""
+        return Address(self.bucket, self.key(name))
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+@dataclass(frozen=True)
+class Access:
+    """How S3 is reached, beside what the environment says.
+
+    Attributes
+    ----------
+    endpoint_url : str
+        Another service than Amazon's, or "".
+    profile : str
+        A profile of the AWS CLI's configuration, or "".
+    """
+
+    endpoint_url: str = ""
+    profile: str = ""
+
+    def checked(self) -> Access:
+        """Give itself.
+
+        Raises
+        ------
+        BpcpError
+            64 where the endpoint is no URL, or holds a password: that would be in every log.
+        """
+        if self.endpoint_url:
+            parts = urlsplit(self.endpoint_url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+                raise BpcpError(
+                    Exit.USAGE,
+                    f"--endpoint-url {re.sub(r'//.*@', '//…@', self.endpoint_url)}: not a plain"
+                    " http or https URL",
+                    "credentials belong into a profile or the environment, never into a URL",
+                )
+        return self
+
+    @property
+    def options(self) -> list[str]:
+        """Options of the AWS CLI."""
+        return [
+            *(["--endpoint-url", self.endpoint_url] if self.endpoint_url else []),
+            *(["--profile", self.profile] if self.profile else []),
+        ]
+
+    def to_json(self) -> Json:
+        """Give what goes into a state file."""
+        return {"endpoint_url": self.endpoint_url, "profile": self.profile}
+
+    @classmethod
+    def from_json(cls, found: Json) -> Access:
+        """Read it back."""
+        return cls(found.get("endpoint_url", ""), found.get("profile", ""))
+
+
+@dataclass(frozen=True)
+class Remote:
+    """An object, as a listing shows it.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    mtime_ns : int
+        When it was last written, nanoseconds since 1970; whole seconds, as `aws s3 sync` gives
+        to the files that it makes of objects.
+    etag : str
+        The MD5 of its content, or what S3 makes up for objects that came in parts.
+    """
+
+    size: int
+    mtime_ns: int
+    etag: str
+
+
+class GoneError(Exception):
+    """An object that can't be had, however often it is asked for; the text says why."""
+
+
+def patience_s() -> float:
+    """Give how long a service may be away; BPCP_PATIENCE_S sets it."""
+    return float(os.environ.get("BPCP_PATIENCE_S") or PATIENCE_S)
+
+
+@lru_cache
+def client(access: Access, service: str = "s3") -> Any:
+    """Make a client of a service; many threads may share it.
+
+    Raises
+    ------
+    BpcpError
+        78 where the profile, the region or the credentials can't be had.
+    """
+    import botocore.session
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        session = botocore.session.Session(profile=access.profile or None)
+        # a server elsewhere than at Amazon has no regions, but a signature names one
+        region = session.get_config_variable("region") or ("us-east-1" if service == "s3" else None)
+        if session.get_credentials() is None:
+            raise BpcpError(
+                Exit.BAD_SETTING,
+                "no AWS credentials",
+                "an instance role, `aws configure`, --profile NAME, or the AWS_ variables",
+            )
+        return session.create_client(
+            service,
+            region_name=region,
+            endpoint_url=access.endpoint_url or None,
+            config=Config(
+                max_pool_connections=CONNECTIONS,
+                connect_timeout=10,
+                read_timeout=60,
+                retries={"mode": "standard", "total_max_attempts": 4},
+            ),
+        )
+    except BotoCoreError as error:
+        raise BpcpError(Exit.BAD_SETTING, f"AWS: {error}", "see --profile, AWS_REGION") from error
+
+
+def patiently(what: str, action: Callable[[], T], patience: float | None = None) -> T:
+    """Do something with S3, again and again while what fails may pass.
+
+    Waits 1, 2, 4 … s in between, 30 s at most, each of them shortened by chance, so that many
+    clients don't come back at the same moment.
+
+    Raises
+    ------
+    GoneError
+        Where it will never do: no such object, no permission.
+    BpcpError
+        74 where it did not for `patience` seconds; 78 without credentials.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import HTTPClientError as HttpError
+
+    end = time.monotonic() + (patience_s() if patience is None else patience)
+    pause = 1.0
+    while True:
+        try:
+            return action()
+        except NoCredentialsError as error:
+            raise BpcpError(Exit.BAD_SETTING, f"{what}: {error}", "--profile NAME") from error
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if code in _FOR_GOOD:
+                raise GoneError(_plainly(code, error)) from error
+            why: Exception = error
+        except (BotoCoreError, HttpError, OSError, DamagedError) as error:
+            if isinstance(error, OSError) and error.errno is not None and error.filename:
+                raise  # this machine's own: no room, no permission
+            why = error
+        if time.monotonic() + pause > end:
+            raise BpcpError(
+                Exit.COPY_FAILED, f"{what}: {why}", "see that the service is reached, then go on"
+            ) from why
+        time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 -- no secret
+        pause = min(30.0, 2 * pause)
+
+
+def _plainly(code: str, error: Exception) -> str:
+    if code in ("404", "NoSuchKey"):
+        return "missing file"
+    if code in ("403", "AccessDenied", "Forbidden"):
+        return "no permission to read it"
+    return str(error)
+
+
+class DamagedError(Exception):
+    """What arrived is not what the server says that it has."""
+
+
+def listing(access: Access, address: Address, delimiter: str = "") -> dict[str, Remote]:
+    """List what lies below an address.
+
+    Parameters
+    ----------
+    delimiter : str
+        "/" leaves out what lies in folders below.
+
+    Returns
+    -------
+    dict of str to Remote
+        By name relative to the address.
+
+    Raises
+    ------
+    BpcpError
+        66 where there is no such bucket, 77 where it may not be listed.
+    """
+    s3 = client(access)
+    start = f"{address.prefix}/" if address.prefix else ""
+    found: dict[str, Remote] = {}
+    token: dict[str, str] = {}
+    while True:
+        request = {"Bucket": address.bucket, "Prefix": start, "Delimiter": delimiter, **token}
+        try:
+            page = patiently(f"listing {address}", lambda r=request: s3.list_objects_v2(**r))  # type: ignore[misc]
+        except GoneError as error:
+            missing = "NoSuchBucket" in str(error)
+            raise BpcpError(
+                Exit.NO_INPUT if missing else Exit.NO_PERMISSION,
+                f"{address}: {'no such bucket' if missing else error}",
+                "" if missing else "s3:ListBucket is needed; see ami_setup/iam",
+            ) from None
+        for item in page.get("Contents", ()):
+            name = item["Key"][len(start) :]
+            if name and not name.endswith("/"):
+                found[name] = Remote(
+                    int(item["Size"]),
+                    int(item["LastModified"].timestamp()) * 10**9,
+                    item["ETag"].strip('"'),
+                )
+        if not page.get("IsTruncated"):
+            return found
+        token = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def fetch(access: Access, bucket: str, key: str, target: Path) -> Remote:
+    """Fetch an object to a file, and verify it: by its size, and by its MD5 where S3 gives that.
+
+    The file is there whole or not at all, with the time of the object.
+
+    Raises
+    ------
+    GoneError, BpcpError
+        As `patiently`.
+    OSError
+        Where the file can't be written.
+    """
+    s3 = client(access)
+
+    def attempt() -> Remote:
+        answer = s3.get_object(Bucket=bucket, Key=key)
+        remote = Remote(
+            int(answer["ContentLength"]),
+            int(answer["LastModified"].timestamp()) * 10**9,
+            answer["ETag"].strip('"'),
+        )
+        total, size = hashlib.md5(usedforsecurity=False), 0
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".bpcp-", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                for block in answer["Body"].iter_chunks(1 << 18):
+                    total.update(block)
+                    size += len(block)
+                    file.write(block)
+            plain = _is_md5(remote.etag) and not _is_keyed(answer)
+            if size != remote.size or (plain and total.hexdigest() != remote.etag):
+                raise DamagedError(f"{size} of {remote.size} bytes arrived, or other ones")
+            os.utime(name, ns=(remote.mtime_ns, remote.mtime_ns))
+            Path(name).chmod(0o644)
+            Path(name).replace(target)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                Path(name).unlink()
+            raise
+        return remote
+
+    return patiently(f"s3://{bucket}/{key}", attempt)
+
+
+def _is_md5(etag: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{32}", etag) is not None
+
+
+def _is_keyed(answer: Json) -> bool:
+    """Tell whether an object is encrypted so that its ETag is not the MD5 of its content."""
+    return "kms" in str(answer.get("ServerSideEncryption", "")) or "SSECustomerAlgorithm" in answer
+
+
+def etag_of(path: Path, like: str) -> str:
+    """Work out a file's ETag, as S3 would for an upload of the kind that `like` came from.
+
+    Returns
+    -------
+    str
+        "" where that can't be known: parts of a size other than the AWS CLI's.
+    """
+    count = like.partition("-")[2]
+    with path.open("rb") as file:
+        if not count:
+            total = hashlib.md5(usedforsecurity=False)
+            while block := file.read(1 << 20):
+                total.update(block)
+            return total.hexdigest()
+        sums = []
+        while block := file.read(_PART):
+            sums.append(hashlib.md5(block, usedforsecurity=False).digest())
+    if len(sums) != int(count):
+        return ""
+    return f"{hashlib.md5(b''.join(sums), usedforsecurity=False).hexdigest()}-{count}"
+
+
+def is_same(access: Access, address: Address, name: str, remote: Remote, path: Path) -> bool:
+    """Tell whether an object is a file's copy: by size, and by checksum where S3 gives one."""
+    if path.stat().st_size != remote.size:
+        return False
+    own = etag_of(path, remote.etag)
+    if not own or own == remote.etag:
+        return True
+    s3 = client(access)
+    key = address.key(name)
+    answer = patiently(str(address), lambda: s3.head_object(Bucket=address.bucket, Key=key))
+    return _is_keyed(answer)
+
+
+def aws(access: Access, words: Sequence[str], patience: float | None = None) -> None:
+    """Run `aws s3`, again and again while what fails may pass; codes 1 and 2 are failures too.
+
+    Raises
+    ------
+    BpcpError
+        74 where it failed for good; 69 where there is no AWS CLI.
+    """
+    argv = [_aws_command(), *access.options, "s3", *words]
+    end = time.monotonic() + (patience_s() if patience is None else patience)
+    pause = 1.0
+    while True:
+        done = subprocess.run(
+            argv,
+            env={"AWS_RETRY_MODE": "standard", "AWS_MAX_ATTEMPTS": "5", **os.environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode == 0:
+            return
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        why = lines[-1].strip() if lines else f"exit code {done.returncode}"
+        for_good = any(f"({code})" in done.stderr for code in _FOR_GOOD)
+        if for_good or "credentials" in why.lower() or time.monotonic() + pause > end:
+            raise BpcpError(
+                Exit.COPY_FAILED,
+                f"aws s3 {' '.join(words[:3])}: {why}",
+                "see that the bucket and the permissions are right, then go on",
+            )
+        time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 -- no secret
+        pause = min(30.0, 2 * pause)
+
+
+def _aws_command() -> str:
+    beside = Path(sys.executable).with_name("aws")
+    found = str(beside) if beside.is_file() else shutil.which("aws")
+    if found is None:
+        raise BpcpError(Exit.UNAVAILABLE, "the AWS CLI is missing", "ami_setup/install.sh")
+    return found

@@ -1,0 +1,278 @@
+"""Where a chunk's images are while it runs, and how CellProfiler is made to read them there.
+
+Images that come from a bucket, or from a slower disk, are brought by `fetch`, ahead of the chunks
+that need them. An attempt then sees them in a mirror: a folder of links that is laid out like the
+file system itself, `<mirror>/data/plate1/a.tif` for `/data/plate1/a.tif` and
+`<mirror>/s3:/bucket/a.tif` for `s3://bucket/a.tif`. The mirror's name, put before a path, is all
+that staging changes in an image list; taken away again, it leaves no trace in a table.
+
+This is part of every chunk, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import pathname2url
+
+from bpcp import imagelist
+from bpcp.errors import BpcpError
+from bpcp.imagelist import Row
+from bpcp.workspace import ChunkPaths, Json, Workspace, hold, read_json
+
+# What stands for "s3://" in a mirror.
+_S3 = "/s3:/"
+STORE_PREFIX = "bpcp-images-"
+_MB = 1e6
+# What an attempt writes beside its outputs: measurements, the JVM's own.
+_SLACK = 64 * _MB
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where the images of a chunk are.
+
+    Attributes
+    ----------
+    places : dict of str to str
+        By what `imagelist.files` calls them; those that are where the list says are left out.
+    failed : dict of str to str
+        Those that could not be had, and why.
+    """
+
+    places: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def find(self, name: str) -> str:
+        """Say where an image is."""
+        return self.places.get(name, name)
+
+
+def in_mirror(mirror: str, name: str) -> str:
+    """Give the name of an image in a mirror.
+
+    Parameters
+    ----------
+    name : str
+        As `imagelist.files` gives it: an absolute path, or an s3:// address.
+    """
+    return mirror + (_S3 + name[5:] if name.lower().startswith("s3://") else name)
+
+
+def _quoted(path: str) -> str:
+    # CellProfiler takes a URL's last part for the file's name as it stands: as little as possible
+    return path.replace("%", "%25")
+
+
+def rewritten(header: Row, row: Row, mirror: str) -> Row:
+    """Give a row of an image list with its folders and addresses moved into a mirror.
+
+    Relative folders stay: the process is started in the mirror of their root.
+    """
+    return tuple(
+        _moved(name, cell, mirror) if cell else cell for name, cell in zip(header, row, strict=True)
+    )
+
+
+def _moved(column: str, cell: str, mirror: str) -> str:
+    if column.startswith(("URL_", "ObjectsURL_")):
+        if cell.lower().startswith("file:"):
+            head = cell[:7] if cell[5:7] == "//" else cell[:5]
+            return head + _quoted(mirror) + cell[len(head) :]
+        if cell.lower().startswith("s3://"):
+            return f"file:{_quoted(in_mirror(mirror, cell))}"
+        return _moved("PathName_", cell, mirror)
+    if column.startswith(("PathName_", "ObjectsPathName_", "FileName_", "ObjectsFileName_")) and (
+        cell.startswith("/") or cell.lower().startswith("s3://")
+    ):
+        return in_mirror(mirror, cell)
+    return cell
+
+
+def restored(cell: str, mirror: str) -> str:
+    """Give a cell of a table as it would be without the mirror."""
+    if cell.startswith(mirror):
+        rest = cell[len(mirror) :]
+        return f"s3://{rest[len(_S3) :]}" if rest.startswith(_S3) else rest or "/"
+    if not cell.startswith("file:"):
+        return cell
+    from urllib.parse import unquote
+
+    for head in ("file:", "file://"):
+        for own in (_quoted(mirror), pathname2url(mirror)):
+            if cell.startswith(head + own):
+                rest = cell[len(head + own) :]
+                if unquote(rest).startswith(_S3):
+                    return f"s3://{unquote(rest)[len(_S3) :]}"
+                return head + rest
+    return cell
+
+
+def mirror(folder: Path, header: Row, rows: Sequence[Row], inputs: Inputs, root: Path) -> None:
+    """Make a mirror of the images of some rows, as links to where they are."""
+    (folder / str(root).lstrip("/")).mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        for _, name in imagelist.files(header, row, root):
+            if imagelist.is_remote(name) and name not in inputs.places:
+                continue  # CellProfiler's own business
+            link = Path(in_mirror(str(folder), name))
+            link.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                link.symlink_to(inputs.find(name))
+
+
+# --- waiting for images -----------------------------------------------------------------------
+
+
+def is_fetching(workspace: Workspace) -> bool:
+    """Tell whether somebody fetches images ahead."""
+    if not workspace.fetching.exists():
+        return False
+    try:
+        with hold(workspace.fetching, "it"):
+            return False
+    except BpcpError:
+        return True
+
+
+def ready(paths: ChunkPaths, digest: str) -> Inputs | None:
+    """Give a chunk's images where all of them are there, or were found not to be had."""
+    found = read_json(paths.fetched)
+    if found is None or found["digest"] != digest:
+        return None
+    if not all(Path(place).exists() for place in found["places"].values()):
+        return None
+    return Inputs(found["places"], found["failed"])
+
+
+def await_images(workspace: Workspace, paths: ChunkPaths, digest: str) -> Inputs | None:
+    """Wait for a chunk's images; None where nobody is about to bring them."""
+    while True:
+        fetching = is_fetching(workspace)
+        # in this order: what is ready at the end of the one who fetches counts
+        if (found := ready(paths, digest)) is not None or not fetching:
+            return found
+        time.sleep(0.2)
+
+
+# --- room -------------------------------------------------------------------------------------
+
+
+def free_bytes(folder: Path) -> int:
+    """Give the room on a folder's file system."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def space_of(folder: Path) -> int:
+    """Give the bytes of all files below a folder; those that go meanwhile count nothing."""
+    total = 0
+    for home, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(home) / name).lstat().st_size
+    return total
+
+
+def room_for(workspace: Workspace, image_sets: int, input_bytes: int) -> int:
+    """Say how much an attempt will write at most, in bytes.
+
+    That is learned from chunks that are done; the first ones are taken to write as much as they
+    read.
+    """
+    each = [
+        float(done["cost"]["written_mb"]) * _MB / max(1, int(done["image_sets"]))
+        for done in _some_done(workspace)
+    ]
+    guess = 1.5 * max(each) * image_sets if each else float(input_bytes)
+    return int(_SLACK + guess)
+
+
+def _some_done(workspace: Workspace, most: int = 8) -> Iterator[Json]:
+    for folder in workspace.chunks.iterdir():
+        found = read_json(workspace.chunk(folder.name).done)
+        if found and not found["failed"] and "written_mb" in found["cost"]:
+            yield found
+            most -= 1
+            if not most:
+                return
+
+
+# --- what was fetched, and may go -------------------------------------------------------------
+
+
+def fetched(workspace: Workspace) -> dict[str, tuple[int, int]]:
+    """Read which files were fetched and not removed yet: size in bytes, time in ns."""
+    found: dict[str, tuple[int, int]] = {}
+    with suppress(FileNotFoundError), workspace.fetched.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # torn by a kill; its file was not yet in place
+            if "size" in entry:
+                found[entry["path"]] = (entry["size"], entry["mtime_ns"])
+            elif "gone" in entry:
+                found.pop(entry["gone"], None)
+    return found
+
+
+def remove(path: str, size: int, mtime_ns: int) -> None:
+    """Remove a fetched file, if it is still the one that was fetched."""
+    with suppress(OSError):
+        found = Path(path).lstat()
+        if stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (size, mtime_ns):
+            Path(path).unlink()
+
+
+def stores(workspace: Workspace) -> list[Path]:
+    """List the folders on RAM disks that images were fetched to, as far as they are still ours."""
+    found = []
+    with suppress(FileNotFoundError), workspace.fetched.open(encoding="utf-8") as file:
+        for line in file:
+            with suppress(ValueError):
+                if store := json.loads(line).get("store"):
+                    found.append(Path(store))
+    return [path for path in found if is_ours(path, STORE_PREFIX)]
+
+
+def is_ours(folder: Path, prefix: str) -> bool:
+    """Tell whether a folder in a place that others can write is one that bpcp made.
+
+    It has our kind of name, belongs to this user, and is no link that somebody planted.
+    """
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return (
+        stat.S_ISDIR(found.st_mode)
+        and found.st_uid == os.getuid()
+        and folder.name.startswith(prefix)
+    )
+
+
+def clear(workspace: Workspace, *, everything: bool) -> None:
+    """Clear away what was fetched by one that is dead.
+
+    Parameters
+    ----------
+    everything : bool
+        Also the files below the images' own root, which the next start could still use.
+    """
+    if not workspace.fetched.exists() or is_fetching(workspace):
+        return
+    for store in stores(workspace):
+        shutil.rmtree(store, ignore_errors=True)
+    if everything:
+        for path, (size, mtime_ns) in fetched(workspace).items():
+            remove(path, size, mtime_ns)
+        shutil.rmtree(workspace.store, ignore_errors=True)
+        workspace.fetched.unlink(missing_ok=True)
