@@ -51,8 +51,10 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 source "$here/bin/lib/common.bash"
 # shellcheck source=bin/lib/pool.bash
 source "$here/bin/lib/pool.bash"
+# shellcheck source=bin/lib/ramdisk.bash
+source "$here/bin/lib/ramdisk.bash"
 
-dataset='' pipeline='' jobs=100% keep='' dry_run='' quiet='' verbose=''
+dataset='' pipeline='' tmpdir='' ramdisk='' output='' jobs=100% keep='' dry_run='' quiet='' verbose=''
 plan=() access=() formats=()
 
 # add_format NAME -- asks for tables in one more format
@@ -69,13 +71,15 @@ parse() {
     case $1 in
       -d | --dataset) need_value "$1" $# && dataset=$2 && shift 2 ;;
       -p | --pipeline) need_value "$1" $# && pipeline=$2 && shift 2 ;;
-      -t | --tmpdir) need_value "$1" $# && plan+=("--tmpdir=$2") && shift 2 ;;
+      -t | --tmpdir) need_value "$1" $# && tmpdir=$2 && shift 2 ;;
+      --ramdisk) need_value "$1" $# && ramdisk=$2 && shift 2 ;;
       -P | --max-procs) need_value "$1" $# && jobs=$2 && shift 2 ;;
       -k | --group_by_plate) plan+=(-k) && shift ;;
       -c | --create_groups_from_data_file) plan+=(-c) && shift ;;
       -w | --overwrite_batchfile) plan+=(-w) && shift ;;
       --group-by) need_value "$1" $# && plan+=("--group-by=$2") && shift 2 ;;
       --chunk-size) need_value "$1" $# && plan+=("--chunk-size=$2") && shift 2 ;;
+      --output) need_value "$1" $# && output=$2 && shift 2 ;;
       --input) need_value "$1" $# && plan+=("--input=$2") && shift 2 ;;
       --endpoint-url) need_value "$1" $# && access+=("--endpoint-url=$2") && shift 2 ;;
       --profile) need_value "$1" $# && access+=("--profile=$2") && shift 2 ;;
@@ -94,6 +98,7 @@ parse() {
   [[ $# -eq 0 ]] || die 64 "not an option: $1" "$0 --help"
   [[ -n $dataset ]] || die 64 "no dataset: -d NAME" "$0 --help"
   [[ -n $pipeline ]] || die 64 "no pipeline: -p FILE" "$0 --help"
+  [[ -z $tmpdir || -z $ramdisk ]] || die 64 "-t and --ramdisk exclude each other" "$0 --help"
 }
 
 # told TEXT -- says a step, where the user wants to hear of each
@@ -124,6 +129,14 @@ leave() {
   exit "$1"
 }
 
+# make_ramdisk SLOTS -- makes the RAM disk that was asked for
+make_ramdisk() {
+  local bytes
+  bytes=$(python_step bpcp.ramdisk "$STATUS_DIR" "--size=$ramdisk" --slots "$1") || return
+  open_ramdisk "$RAMDISK_DIR" "$bytes"
+  told "RAM disk: $((bytes >> 20)) MB at $RAMDISK_DIR"
+}
+
 # close_run STARTED BEFORE ARG... -- says how it ended and exits with what that means
 close_run() {
   local wall code=0
@@ -145,6 +158,7 @@ main() {
   slots=$(slots_of "$jobs")
   # with =, for a name may begin with a dash
   plan+=("--dataset=$dataset" "--pipeline=$pipeline" --slots "$slots" ${quiet:+-q} "${access[@]}")
+  plan+=(${tmpdir:+"--tmpdir=$tmpdir"} ${ramdisk:+--ramdisk} ${output:+"--output=$output"})
   need_tools
   if [[ -n $dry_run ]]; then
     run_python bpcp.plan "${plan[@]}" --dry-run
@@ -153,8 +167,16 @@ main() {
   take_lock
   catch_signals
 
+  if [[ -n $output ]]; then
+    told "output: $output"
+    step bpcp.sync start "--dataset=$dataset" "--pipeline=$pipeline" "--output=$output" "${access[@]}" ||
+      leave $? "$@"
+  fi
   told "plan: $STATUS_DIR"
   step bpcp.plan "${plan[@]}" || leave $? "$@"
+  if [[ -n $ramdisk ]]; then
+    make_ramdisk "$slots" || leave $? "$@"
+  fi
   before=$(python_step bpcp.closing "$STATUS_DIR" --before)
   told "run: CellProfiler's logs are in $LOG_DIR"
   run_pool "$slots" "$quiet" "$verbose"
@@ -164,6 +186,10 @@ main() {
   told "merge"
   step bpcp.merge "--dataset=$dataset" "--pipeline=$pipeline" ${quiet:+-q} "${formats[@]}" ||
     leave $? "$@"
+  if [[ -n $output ]]; then
+    told "send: what is left, and verify all"
+    step bpcp.sync out "--dataset=$dataset" "--pipeline=$pipeline" || leave $? "$@"
+  fi
   if [[ -z $keep ]]; then
     pack_chunks "$slots"
   fi

@@ -72,6 +72,10 @@ class Settings:
         Whether to ask CellProfiler again what it said about this pipeline before.
     source : Source
         Where images come from that are not on this machine.
+    output : dict or None
+        The bucket that results go to, as `bucket.Bucket` reads it.
+    ramdisk : bool
+        Whether `tmpdir` will be a RAM disk; it is made after the plan.
     """
 
     chunk_size: int | None
@@ -82,6 +86,8 @@ class Settings:
     tmpdir: Path | None
     ask_again: bool = False
     source: Source = field(default_factory=Source)
+    output: Json | None = None
+    ramdisk: bool = False
 
 
 def _ask_cellprofiler(pipe: pipeline.Pipeline, cut: Cut, old: Json, again: bool) -> Json:
@@ -224,6 +230,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "root": str(settings.root),
         "tmpdir": str(settings.tmpdir) if settings.tmpdir else None,
         "source": settings.source.to_json(),
+        "output": settings.output,
         "stages": stages,
         "fetches": stages or bool(remote),
         "cutting": _cutting(settings),
@@ -234,7 +241,10 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "cellprofiler": engine,
         "tables": expected_tables(pipe, engine["objects"]),
     }
-    changes = _changes(old, run, [r for _, rows in previous for r in rows], images.rows)
+    # state that came back from a bucket holds only the rows of chunks that are done
+    known = [row for _, rows in previous for row in rows]
+    whole_list = len(known) == old.get("image_sets")
+    changes = _changes(old, run, known if whole_list else [], images.rows)
     return Plan(run, pipe.text, chunks, images, remote, [*changes, *notes, *why])
 
 
@@ -266,8 +276,8 @@ def _where(name: str, settings: Settings) -> str:
 
 def _is_elsewhere(images: ImageList, settings: Settings, remote: Listed) -> bool:
     """Tell whether images should be brought to the disk that -t names; the first row decides."""
-    if settings.tmpdir is None:
-        return False
+    if settings.tmpdir is None or settings.ramdisk:
+        return settings.ramdisk
     here = settings.tmpdir.stat().st_dev
     for _, name in imagelist.files(images.header, images.rows[0], settings.root):
         try:
@@ -441,12 +451,14 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-d", "--dataset", required=True)
     parser.add_argument("-p", "--pipeline", required=True, type=Path)
     parser.add_argument("-t", "--tmpdir", type=Path)
+    parser.add_argument("--ramdisk", action="store_true")
     parser.add_argument("-k", "--group_by_plate", action="store_true")
     parser.add_argument("-c", "--create_groups_from_data_file", action="store_true")
     parser.add_argument("-w", "--overwrite_batchfile", action="store_true")
     parser.add_argument("--group-by", default="")
     parser.add_argument("--chunk-size", type=int)
     parser.add_argument("--input", default="")
+    parser.add_argument("--output", default="")
     parser.add_argument("--endpoint-url", default="")
     parser.add_argument("--profile", default="")
     parser.add_argument("--slots", type=int, default=0)
@@ -474,10 +486,8 @@ def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
             "make it, or name another",
         )
     root = os.environ.get("PATHNAME_BASENAME")
-    source = Source(
-        Address.parse(args.input) if args.input else None,
-        Access(args.endpoint_url, args.profile).checked(),
-    )
+    access = Access(args.endpoint_url, args.profile).checked()
+    source = Source(Address.parse(args.input) if args.input else None, access)
     if root and not Path(root).is_dir() and not source.input:
         raise BpcpError(Exit.BAD_SETTING, f"PATHNAME_BASENAME is not a folder: {root}")
     cores = read_limits().cores
@@ -488,9 +498,13 @@ def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
         slots=args.slots if 0 < args.slots <= 1000 else cores,
         use_lists=not args.create_groups_from_data_file,
         root=Path(root).resolve() if root else workspace.base,
-        tmpdir=args.tmpdir.resolve() if args.tmpdir else None,
+        tmpdir=workspace.ramdisk if args.ramdisk else args.tmpdir and args.tmpdir.resolve(),
+        ramdisk=args.ramdisk,
         ask_again=args.overwrite_batchfile,
         source=source,
+        output={"url": str(Address.parse(args.output)), **access.to_json()}
+        if args.output
+        else None,
     )
 
 

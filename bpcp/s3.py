@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 CONNECTIONS = 32
 # How long a service may be away before that counts as failure.
 PATIENCE_S = 600.0
+# A trouble that passes within seconds is not worth a word.
+_SAY_AFTER_S = 4.0
+_SAY_AGAIN_S = 60.0
+_said = -_SAY_AGAIN_S
 # The AWS CLI uploads files from this size on in parts of this size; S3's ETag tells which.
 _PART = 8 << 20
 _BUCKET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$")
@@ -51,6 +55,11 @@ _FOR_GOOD = (
     "PermanentRedirect",
     "SignatureDoesNotMatch",
 )
+
+# What is said of an object that is not there.
+MISSING = "missing file"
+# For the AWS CLI: nobody watches its progress.
+SILENT = ("--only-show-errors", "--no-progress")
 
 T = TypeVar("T")
 
@@ -244,13 +253,22 @@ def patiently(what: str, action: Callable[[], T], patience: float | None = None)
             raise BpcpError(
                 Exit.COPY_FAILED, f"{what}: {why}", "see that the service is reached, then go on"
             ) from why
+        _say_once(what, why, pause)
         time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 -- no secret
         pause = min(30.0, 2 * pause)
 
 
+def _say_once(what: str, why: object, pause: float) -> None:
+    """Tell whoever waits; of many requests that wait at the same time, for all."""
+    global _said
+    if pause >= _SAY_AFTER_S and time.monotonic() > _said + _SAY_AGAIN_S:
+        _said = time.monotonic()
+        print(f"waiting for S3: {what}: {why}", file=sys.stderr)
+
+
 def _plainly(code: str, error: Exception) -> str:
     if code in ("404", "NoSuchKey"):
-        return "missing file"
+        return MISSING
     if code in ("403", "AccessDenied", "Forbidden"):
         return "no permission to read it"
     return str(error)

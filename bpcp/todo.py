@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--undecided", action="store_true")
     parser.add_argument("--tables", action="store_true")
-    parser.add_argument("--fetches", action="store_true")
+    parser.add_argument("--beside", action="store_true")
     args = parser.parse_args(argv)
     workspace = of_status(args.run)
     if args.tables:
@@ -94,8 +94,10 @@ def main(argv: Sequence[str]) -> int:
                 if path.is_file() and path.suffix != ".gz":
                     sys.stdout.buffer.write(os.fsencode(path) + b"\0")
         return Exit.OK
-    if args.fetches:
-        return Exit.OK if (read_json(workspace.run) or {})["fetches"] else Exit.SOME_FAILED
+    if args.beside:
+        run = read_json(workspace.run) or {}
+        print(*(["fetch"] if run["fetches"] else []), *(["upload"] if run["output"] else []))
+        return Exit.OK
     clear_leftovers(workspace)
     staging.clear(workspace, everything=not left(workspace))
     if args.undecided:

@@ -18,10 +18,10 @@
     fetching            held while images are fetched ahead
     fetched.log         which files were fetched, and so may be removed again
     fetched/            images of s3:// addresses in the image list, while they are needed
-    ramdisk.json        the RAM disk of the last start, until it is gone
-    ramdisk/            where it is mounted
+    ramdisk/            where a RAM disk of the run's own is, while there is one
     uploaded.json       the chunks whose results are in the bucket
     writer.json         who last wrote to the bucket
+    outbox/             links to what is being sent there
     attempts/           where attempts work, unless -t names another place
     chunks/<chunk>/chunk.json    what the chunk is given
     chunks/<chunk>/images.csv    its image sets
@@ -53,6 +53,25 @@ from typing import Any
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 
 Json = dict[str, Any]
+
+# Below status/, what tells only of this machine; patterns of the AWS CLI, whose * matches / too.
+LOCAL_ONLY = (
+    ".*",
+    "*/.*",
+    "lock",
+    "fetching",
+    "fetched.log",
+    "fetched/*",
+    "ramdisk/*",
+    "uploaded.json",
+    "outbox/*",
+    "attempts/*",
+    "chunks/*/lock",
+    "chunks/*/running.json",
+    "chunks/*/error.json",
+    "chunks/*/fetched.json",
+    "chunks/*/incoming/*",
+)
 
 
 @dataclass(frozen=True)
@@ -230,18 +249,18 @@ class Workspace:
 
     @property
     def ramdisk(self) -> Path:
-        """Where a RAM disk of the run's own is mounted."""
+        """Where a RAM disk of the run's own is, while there is one."""
         return self.status / "ramdisk"
-
-    @property
-    def ramdisk_record(self) -> Path:
-        """The RAM disk of the last start, until it is gone."""
-        return self.status / "ramdisk.json"
 
     @property
     def uploaded(self) -> Path:
         """The chunks whose results are in the bucket."""
         return self.status / "uploaded.json"
+
+    @property
+    def outbox(self) -> Path:
+        """Links to what is being sent to the bucket."""
+        return self.status / "outbox"
 
     @property
     def writer(self) -> Path:
@@ -516,7 +535,9 @@ def main(argv: Sequence[str]) -> int:
     if not here.image_list.is_file():
         lists = here.base / "load_data_csv"
         raise BpcpError(Exit.NO_INPUT, f"no image list: {here.image_list}", _there(lists, "*"))
-    for path in (here.status, here.log, here.lock, here.joblog, here.events, here.fetching):
+    for path in (
+        here.status, here.log, here.lock, here.joblog, here.events, here.fetching, here.ramdisk,
+    ):  # fmt: skip
         sys.stdout.buffer.write(os.fsencode(path) + b"\0")
     return Exit.OK
 

@@ -49,13 +49,15 @@ slots_of() {
   printf '%s\n' $((n < 1 ? 1 : n))
 }
 
-# open_run DATASET PIPELINE -- sets STATUS_DIR, LOG_DIR, LOCK, JOBLOG, EVENTS and FETCHING
+# open_run DATASET PIPELINE -- sets STATUS_DIR, LOG_DIR, LOCK, JOBLOG, EVENTS, FETCHING and RAMDISK_DIR
 open_run() {
   local paths
   mapfile -d '' -t paths < <(run_python bpcp.workspace -- "$1" "$2")
   wait "$!" || exit $?
   STATUS_DIR=${paths[0]} LOG_DIR=${paths[1]} LOCK=${paths[2]} JOBLOG=${paths[3]} EVENTS=${paths[4]}
   FETCHING=${paths[5]}
+  # shellcheck disable=SC2034 # the entry script's
+  RAMDISK_DIR=${paths[6]}
   if ! mkdir -p -- "$STATUS_DIR" "$LOG_DIR" 2>/dev/null; then
     die 73 "can't make $STATUS_DIR" "make it writable, or copy the pipeline into a folder of your own"
   fi
@@ -122,12 +124,8 @@ step() {
   await $!
 }
 
-# start_fetcher SLOTS -- fetches images ahead of the chunks, where there are any to fetch; sets FETCHER
+# start_fetcher SLOTS -- fetches images ahead of the chunks; sets FETCHER
 start_fetcher() {
-  FETCHER=''
-  if ! python_step bpcp.todo "$STATUS_DIR" --fetches; then
-    return
-  fi
   # chunks wait for their images while this lock is held: by the fetcher, as long as it lives
   exec 8>>"$FETCHING"
   flock 8
@@ -171,7 +169,16 @@ run_pool() {
     return
   fi
   event event=start slots="$slots" chunks="$LEFT"
-  start_fetcher "$slots"
+  local beside fetcher='' uploader=''
+  beside=$(python_step bpcp.todo "$STATUS_DIR" --beside)
+  if [[ $beside == *fetch* ]]; then
+    start_fetcher "$slots"
+    fetcher=$FETCHER
+  fi
+  if [[ $beside == *upload* ]]; then
+    (run_python bpcp.upload "$STATUS_DIR") 9>&- &
+    uploader=$!
+  fi
   # exec and setpriv: when GNU parallel dies, however, each run-chunk is told
   PARALLEL_SHELL=/bin/bash setpriv --pdeathsig TERM -- parallel --plain --will-cite --quote \
     --jobs "$slots" --joblog "$JOBLOG" --termseq "$POOL_TERMSEQ" \
@@ -186,7 +193,8 @@ run_pool() {
   local code=0
   await "$pool" || code=$?
   end_helper "$progress"
-  end_helper "$FETCHER"
+  end_helper "$fetcher"
+  end_helper "$uploader" # it sends the rest first
   event event=end parallel_status="$code" stopped="${STOPPED:-no}"
 }
 
