@@ -10,8 +10,11 @@
 #
 #   -d, --dataset NAME      the dataset
 #   -p, --pipeline FILE     the pipeline, a .cppipe file that reads by LoadData
-#   -t, --tmpdir DIR        where processes work (default: in <base>/status); a
-#                           RAM disk or a fast local disk
+#   -t, --tmpdir DIR        where processes work (default: in <base>/status): a
+#                           RAM disk or a fast local disk; images of other disks
+#                           are copied there ahead of them, as far as there is room
+#       --ramdisk SIZE      make a RAM disk for this run and work there: 8G, or auto
+#                           for what images need and memory leaves; gone afterwards
 #   -P, --max-procs JOBS    processes at once, as GNU parallel's -P: 8, 50%, +2,
 #                           -1, or 0 for no limit (default: one for each core)
 #   -k, --group_by_plate    one chunk for each plate; is --group-by Plate
@@ -28,6 +31,17 @@
 #                           --chunk-size, as many whole groups as fit
 #       --chunk-size N      image sets in a chunk (default: about 24, the same
 #                           number of chunks for each core)
+#       --input URL         s3://BUCKET/PREFIX: where images are that are not here.
+#                           The prefix's tree stands for the root of the images;
+#                           they are fetched ahead, verified, and removed when done
+#       --space SIZE        how much room fetched images may take at once (default:
+#                           most of what is free)
+#       --output URL        s3://BUCKET/PREFIX: where results, tables, logs and state
+#                           go as chunks finish. A fresh machine that is given the
+#                           same goes on from there
+#       --endpoint-url URL  another S3 service than Amazon's
+#       --profile NAME      a profile of the AWS CLI's configuration
+#       --cloudwatch GROUP  send the run's events to this CloudWatch log group
 #       --format NAME       also write the tables as parquet or sqlite
 #       --keep-chunks       leave the chunks' tables as they are; otherwise they are
 #                           compressed once they are merged
@@ -37,11 +51,14 @@
 #   -h, --help              this
 #
 # Environment: PATHNAME_BASENAME, the root of image folders that are relative
-# (default: <base>); BPCP_CELLPROFILER, another CellProfiler command to use.
+# (default: <base>); BPCP_CELLPROFILER, another CellProfiler command to use; the
+# AWS_ variables that the AWS CLI knows. On a spot instance its two-minute notice is
+# watched for: no new chunks, what is done goes to the bucket, exit 75.
 #
 # Exit status: 0 all done; 1 some image sets failed, they are listed; 64 wrong
 # command line; 65 malformed input; 66 missing input; 69 a tool is missing; 73
-# cannot create output; 75 stopped early, the same command goes on.
+# cannot create output; 74 copying to or from S3 failed; 75 stopped early, the same
+# command goes on; 77 no permission; 78 a bad setting, such as no credentials.
 #
 # Example: ./run_analysis_pipeline.sh -d demo -p demo/pipelines/demo.cppipe
 set -euo pipefail
@@ -82,7 +99,8 @@ parse() {
       --output) need_value "$1" $# && output=$2 && shift 2 ;;
       --input) need_value "$1" $# && plan+=("--input=$2") && shift 2 ;;
       --endpoint-url) need_value "$1" $# && access+=("--endpoint-url=$2") && shift 2 ;;
-      --profile) need_value "$1" $# && access+=("--profile=$2") && shift 2 ;;
+      --profile) need_value "$1" $# && access+=("--profile=$2") LOG_ACCESS=("--profile=$2") && shift 2 ;;
+      --cloudwatch) need_value "$1" $# && LOG_GROUP=$2 && shift 2 ;;
       --space) need_value "$1" $# && SPACE=$2 && shift 2 ;;
       --format) need_value "$1" $# && add_format "$2" && shift 2 ;;
       --keep-chunks) keep=1 && shift ;;

@@ -8,10 +8,13 @@
 # GNU parallel gives a chunk this long to end its CellProfiler and clear away
 POOL_TERMSEQ=TERM,5000,KILL,25
 
-STOPPED='' # the signal that ended this start early
-CHILD=''   # what is being waited for
-LEFT=0     # how many chunks were left to run
-SPACE=''   # how much room fetched images may take; empty leaves it to bpcp
+STOPPED=''    # the signal that ended this start early
+CHILD=''      # what is being waited for
+LEFT=0        # how many chunks were left to run
+DRAINING=''   # whether no new chunks are started, but those that run go on
+LOG_GROUP=''  # the CloudWatch log group that events are sent to
+LOG_ACCESS=() # how it is reached
+SPACE=''      # how much room fetched images may take; empty leaves it to bpcp
 
 # need_tools -- refuses to start where a tool that every run needs is missing
 need_tools() {
@@ -88,8 +91,8 @@ python_step() {
 
 # on_signal NAME -- ends what runs: kindly the first time, at once the second
 on_signal() {
-  if [[ -z $STOPPED ]]; then
-    STOPPED=$1
+  if [[ -z $STOPPED || -n $DRAINING ]]; then
+    STOPPED=$1 DRAINING=''
     [[ -n $CHILD ]] && kill -TERM "$CHILD" 2>/dev/null
   elif [[ -n $CHILD ]]; then
     kill -KILL "$CHILD" 2>/dev/null
@@ -97,8 +100,19 @@ on_signal() {
   return 0
 }
 
-# catch_signals -- lets Ctrl-C, TERM and a hang-up end the run in good order
+# on_notice -- starts no new chunks; those that run go on
+on_notice() {
+  if [[ -z $STOPPED ]]; then
+    STOPPED=SPOT DRAINING=1
+    [[ -n $CHILD ]] && kill -HUP "$CHILD" 2>/dev/null
+  fi
+  return 0
+}
+
+# catch_signals -- lets Ctrl-C, TERM, a hang-up and a spot notice end the run in good order
 catch_signals() {
+  trap on_notice USR1
+  trap 'on_signal SPOT' USR2
   trap 'on_signal INT' INT
   trap 'on_signal TERM' TERM
   trap 'on_signal HUP' HUP
@@ -185,17 +199,25 @@ run_pool() {
     --null --max-args 3 \
     exec setpriv --pdeathsig TERM -- '{1}' run-chunk '{2}' '{3}' \
     < <(printf '%s\0' "${tasks[@]}") > >(record "$verbose") 2>&1 &
-  local pool=$!
+  local pool=$! spot logs=''
+  (run_python bpcp.spot "$$") 9>&- &
+  spot=$!
+  if [[ -n $LOG_GROUP ]]; then
+    (run_python bpcp.cloudwatch "$STATUS_DIR" "--group=$LOG_GROUP" "${LOG_ACCESS[@]}") 9>&- &
+    logs=$!
+  fi
   if [[ -z $quiet ]]; then
     (run_python bpcp.progress "$STATUS_DIR") 9>&- &
     progress=$!
   fi
   local code=0
   await "$pool" || code=$?
+  end_helper "$spot"
   end_helper "$progress"
   end_helper "$fetcher"
   end_helper "$uploader" # it sends the rest first
   event event=end parallel_status="$code" stopped="${STOPPED:-no}"
+  end_helper "$logs"
 }
 
 # pack_chunks SLOTS -- compresses the chunks' tables, which are kept for the next merge only; that it
