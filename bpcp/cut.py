@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from bpcp import imagelist, pipeline
 from bpcp.imagelist import ImageList, Row, Type, row_text
@@ -109,8 +110,33 @@ def even_count(image_sets: int, slots: int) -> int:
     return min(image_sets, slots * waves)
 
 
+def ramped(image_sets: int, slots: int) -> list[int]:
+    """Choose the sizes of chunks whose images come from afar: small ones first.
+
+    Nothing computes before the images of a chunk are there, so each slot's first chunk is a quarter
+    of the usual one.
+
+    Returns
+    -------
+    list of int
+        Image sets in each chunk; empty where so few are not worth it.
+    """
+    count = even_count(image_sets, slots)
+    first = -(-image_sets // count) // 4 if count else 0
+    rest = image_sets - slots * first
+    if first < 2 or rest < count:
+        return []
+    return [first] * slots + [(i + 1) * rest // count - i * rest // count for i in range(count)]
+
+
 def boundaries(
-    cut: Cut, kept: Sequence[Sequence[Row]], size: int | None, slots: int, one_each: bool
+    cut: Cut,
+    kept: Sequence[Sequence[Row]],
+    size: int | None,
+    slots: int,
+    *,
+    one_each: bool,
+    ramp: bool = False,
 ) -> list[list[int]]:
     """Cut the rows into chunks: those that still exist as they were, and the rest packed anew.
 
@@ -124,6 +150,8 @@ def boundaries(
         How many chunks will run at once.
     one_each : bool
         Whether each group makes a chunk of its own.
+    ramp : bool
+        Whether the first chunks should be small; see `ramped`.
 
     Returns
     -------
@@ -154,7 +182,11 @@ def boundaries(
     sizes = [len(members[group]) for group in left]
     count = even_count(sum(sizes), slots) if sizes and size is None else 0
     limit = 1 if one_each else size or -(-sum(sizes) // max(count, 1))
-    for packed in pack(sizes, limit, count):
+    single = ramp and size is None and not one_each and all(n == 1 for n in sizes)
+    steps = ramped(len(sizes), slots) if single else []
+    ends = list(accumulate(steps))
+    ramps = [list(range(end - n, end)) for end, n in zip(ends, steps, strict=True)]
+    for packed in ramps or pack(sizes, limit, count):
         chunks.append(sorted(p for i in packed for p in members[left[i]]))
     return sorted(chunks)
 

@@ -205,7 +205,8 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         ]
     )
     previous = _previous(workspace)
-    places, why = _cut(pipe, settings, cut, _kept(workspace, settings, previous, old, recipe))
+    kept = _kept(workspace, settings, previous, old, recipe)
+    places, why = _cut(pipe, settings, cut, kept, ramp=bool(remote))
 
     users = pipe.place_users()
     whole = bool(users)
@@ -315,7 +316,7 @@ def _kept(
 
 
 def _cut(
-    pipe: pipeline.Pipeline, settings: Settings, cut: Cut, kept: list[list[Row]]
+    pipe: pipeline.Pipeline, settings: Settings, cut: Cut, kept: list[list[Row]], *, ramp: bool = False
 ) -> tuple[list[list[int]], list[str]]:
     """Choose which rows make a chunk, and say why where it is not bpcp's own choice."""
     count = len(cut.images.rows)
@@ -328,7 +329,7 @@ def _cut(
     elif (users := pipe.aggregators()) and not pipe.group_keys:
         why.append(f"one process: {_list(users)} needs all image sets; the pipeline has no groups")
     one_each = bool(settings.group_by) and settings.chunk_size is None and not why
-    return boundaries(cut, kept, size, settings.slots, one_each), why
+    return boundaries(cut, kept, size, settings.slots, one_each=one_each, ramp=ramp), why
 
 
 def _has_relative(images: ImageList) -> bool:

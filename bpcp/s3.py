@@ -7,6 +7,7 @@ ever written down or put on a command line.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -55,6 +56,9 @@ _FOR_GOOD = (
     "PermanentRedirect",
     "SignatureDoesNotMatch",
 )
+
+# What a write says of a full disk, which does not come with the name of a file.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # What is said of an object that is not there.
 MISSING = "missing file"
@@ -228,9 +232,15 @@ def patiently(what: str, action: Callable[[], T], patience: float | None = None)
     GoneError
         Where it will never do: no such object, no permission.
     BpcpError
-        74 where it did not for `patience` seconds; 78 without credentials.
+        74 where it did not for `patience` seconds; 78 without credentials; 65 where what is asked
+        for can't be the name of anything.
     """
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        ParamValidationError,
+    )
     from botocore.exceptions import HTTPClientError as HttpError
 
     end = time.monotonic() + (patience_s() if patience is None else patience)
@@ -240,13 +250,18 @@ def patiently(what: str, action: Callable[[], T], patience: float | None = None)
             return action()
         except NoCredentialsError as error:
             raise BpcpError(Exit.BAD_SETTING, f"{what}: {error}", "--profile NAME") from error
+        except ParamValidationError as error:
+            why_not = str(error).splitlines()[-1].partition(": Bucket name must")[0]
+            raise BpcpError(
+                Exit.MALFORMED_INPUT, f"{what}: {why_not}", "s3://BUCKET/PREFIX"
+            ) from error
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in _FOR_GOOD:
                 raise GoneError(_plainly(code, error)) from error
             why: Exception = error
         except (BotoCoreError, HttpError, OSError, DamagedError) as error:
-            if isinstance(error, OSError) and error.errno is not None and error.filename:
+            if isinstance(error, OSError) and (error.filename or error.errno in _NO_ROOM):
                 raise  # this machine's own: no room, no permission
             why = error
         if time.monotonic() + pause > end:

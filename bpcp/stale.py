@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpcp import imagelist
+from bpcp.imagelist import Row
 from bpcp.sources import Listed
 from bpcp.tables import is_there
 from bpcp.workspace import Json, Planned, Workspace, read_json, verdict, write_json
@@ -39,7 +40,7 @@ def find(
     """List the chunks whose verdicts no longer hold: by their images, and by what they saved.
 
     They don't where an image file changed since it was analysed, or a file that the chunk saved
-    is gone or has another size.
+    is gone or has another size. An image that is gone is no reason: its result would go too.
 
     Parameters
     ----------
@@ -82,8 +83,17 @@ def _inputs_changed(workspace: Workspace, planned: Planned, done: Json, now: Tod
     failed = {f["image_set"] - first for f in done["failed"]}
     return any(
         imagelist.fingerprint(images.header, [images.rows[i]], now.root, now.remote) != known
+        and not _is_gone(images.header, images.rows[i], now)
         for i, known in enumerate(done["inputs"])
         if i not in failed
+    )
+
+
+def _is_gone(header: Row, row: Row, now: Today) -> bool:
+    """Tell whether an image set can't be analysed again; then what is known of it stays."""
+    return not all(
+        name in now.remote or imagelist.is_remote(name) or Path(name).exists()
+        for _, name in imagelist.files(header, row, now.root)
     )
 
 

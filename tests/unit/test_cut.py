@@ -32,11 +32,13 @@ def plain(tmp_path: Path) -> pipeline.Pipeline:
 
 def made(pipe: pipeline.Pipeline, found: ImageList, size: int, *group_by: str) -> list[Chunk]:
     own = cut.order(found, pipe, group_by)
-    return list(cut.chunks_of(own, cut.boundaries(own, [], size, 2, False), False, "recipe"))
+    return list(
+        cut.chunks_of(own, cut.boundaries(own, [], size, 2, one_each=False), False, "recipe")
+    )
 
 
 def again(own: Cut, kept: Sequence[Chunk], size: int, one_each: bool = False) -> list[Chunk]:
-    places = cut.boundaries(own, [c.rows for c in kept], size, 2, one_each)
+    places = cut.boundaries(own, [c.rows for c in kept], size, 2, one_each=one_each)
     return list(cut.chunks_of(own, places, False, "recipe"))
 
 
@@ -249,3 +251,20 @@ def test_a_witness_in_the_middle_of_the_groups_is_noticed(tmp_path: Path) -> Non
 
 def test_contiguous_cuts_at_gaps() -> None:
     assert cut.contiguous([[0, 1, 4], [2, 3]]) == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize(("image_sets", "slots"), [(96, 2), (288, 2), (3456, 64), (3456, 192)])
+def test_the_first_chunks_are_small_where_images_come_from_afar(
+    image_sets: int, slots: int
+) -> None:
+    sizes = cut.ramped(image_sets, slots)
+    assert sum(sizes) == image_sets
+    first, rest = sizes[:slots], sizes[slots:]
+    assert max(first) <= min(rest) / 2
+    assert max(rest) - min(rest) <= 1
+    assert len(rest) % slots == 0
+
+
+@pytest.mark.parametrize(("image_sets", "slots"), [(0, 2), (12, 2), (20, 64)])
+def test_few_image_sets_are_not_worth_small_first_chunks(image_sets: int, slots: int) -> None:
+    assert cut.ramped(image_sets, slots) == []

@@ -120,6 +120,18 @@ def test_a_changed_image_runs_its_chunk_again(
     assert [r["Count_Nuclei"] for r in screen.table("Image.csv")] == ["1.0", "2.0", "6.0", "4.0"]
 
 
+def test_the_result_of_images_that_are_gone_stays(screen: Screen) -> None:
+    screen.fill(4)
+    screen.all("--chunk-size", "2")
+    screen.ran()
+    for name in ("f1.tif", "f3.tif"):
+        (screen.images / name).unlink()
+    screen.all("--chunk-size", "2")
+    assert screen.ran() == []
+    counts = [r["Count_Nuclei"] for r in screen.table("Image.csv")]
+    assert counts == ["1.0", "2.0", "3.0", "4.0"]
+
+
 @pytest.mark.parametrize("lost", ["overlays/f3_overlay.png", "tables"])
 def test_a_chunk_whose_files_are_gone_runs_again(
     screen: Screen, capsys: pytest.CaptureFixture[str], lost: str
