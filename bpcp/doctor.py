@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from bpcp import cellprofiler
+from bpcp import cellprofiler, disks
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.limits import GB, PROCESS_MEM_GB, Limits, read_limits
 
@@ -354,13 +354,16 @@ def check_tmpdir(host: Host) -> Finding:
     return Finding(name, "ok", found)
 
 
-def check_shm(host: Host) -> Finding:
+def check_shm(host: Host, folder: Path) -> Finding:
+    """Check the RAM disk that everybody may use, and say whether one would help at a workspace."""
     name = "RAM disk"
     trouble = _unwritable(host.shm)
     if trouble:
         return Finding(name, "warn", trouble, "runs work without it, on TMPDIR")
     free_gb = host.free_bytes(host.shm) / GB
-    found = f"{free_gb:.1f} GB free at {host.shm}"
+    mount = disks.mount_of(folder)
+    helps = disks.advice(mount, disks.model_of(mount))
+    found = f"{free_gb:.1f} GB free at {host.shm}; {helps}"
     if free_gb < SHM_FREE_GB:
         remedy = "give the container more (docker run --shm-size 4g), or empty it"
         return Finding(name, "warn", found, remedy)
@@ -447,7 +450,7 @@ def examine(host: Host, limits: Limits, folder: Path) -> list[Finding]:
         check_memory(limits),
         check_workspace(host, folder),
         check_tmpdir(host),
-        check_shm(host),
+        check_shm(host, folder),
         check_open_files(limits),
         check_tasks(limits),
         check_locale(host),

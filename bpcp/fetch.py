@@ -25,6 +25,7 @@ from pathlib import Path
 
 from bpcp import imagelist, s3, staging
 from bpcp.background import Told, serve
+from bpcp.disks import mount_of
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.limits import GB, PROCESS_MEM_GB, read_limits, to_bytes
 from bpcp.sources import Source
@@ -177,7 +178,7 @@ def room(workspace: Workspace, run: Json, slots: int, space: int | None) -> Room
         home = Path(run["tmpdir"])
         store = Path(tempfile.mkdtemp(prefix=staging.STORE_PREFIX, dir=home))
         free = staging.free_bytes(home)
-        if is_memory(home):
+        if mount_of(home).is_memory:
             memory = read_limits().mem_free_gb * GB - slots * PROCESS_MEM_GB * GB
             free = min(free, max(0, int(memory)))
         return Room(store, free if space is None else min(space, free), slots)
@@ -188,17 +189,6 @@ def room(workspace: Workspace, run: Json, slots: int, space: int | None) -> Room
 
 def _existing(folder: Path) -> Path:
     return next(p for p in (folder, *folder.parents) if p.exists())
-
-
-def is_memory(folder: Path) -> bool:
-    """Tell whether a folder lies in memory."""
-    number = folder.stat().st_dev
-    wanted = f"{os.major(number)}:{os.minor(number)}"
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        before, _, after = line.partition(" - ")
-        if before.split()[2] == wanted:
-            return after.split()[0] in ("tmpfs", "ramfs")
-    return False
 
 
 @dataclass

@@ -259,7 +259,7 @@ def test_room_on_disks(host: Host, tmp_path: Path) -> None:
     tight = replace(host, free_bytes=lambda path: 10**8)
     assert doctor.check_workspace(tight, tmp_path).state == "warn"
     assert doctor.check_tmpdir(tight).state == "warn"
-    assert doctor.check_shm(tight).state == "warn"
+    assert doctor.check_shm(tight, tmp_path).state == "warn"
 
 
 def test_tmpdir_that_is_wrong_is_a_bad_setting(host: Host) -> None:
@@ -275,8 +275,8 @@ def test_noexec_tmpdir(host: Host) -> None:
     assert (finding.state, "noexec" in finding.found) == ("warn", True)
 
 
-def test_no_ram_disk_is_a_warning(host: Host) -> None:
-    assert doctor.check_shm(replace(host, shm=Path("/nonexistent"))).state == "warn"
+def test_no_ram_disk_is_a_warning(host: Host, tmp_path: Path) -> None:
+    assert doctor.check_shm(replace(host, shm=Path("/nonexistent")), tmp_path).state == "warn"
 
 
 def test_workspace_without_permission(
