@@ -86,23 +86,23 @@ add_format() {
 parse() {
   while [[ $# -gt 0 ]]; do
     case $1 in
-      -d | --dataset) need_value "$1" $# && dataset=$2 && shift 2 ;;
-      -p | --pipeline) need_value "$1" $# && pipeline=$2 && shift 2 ;;
-      -t | --tmpdir) need_value "$1" $# && tmpdir=$2 && shift 2 ;;
-      --ramdisk) need_value "$1" $# && ramdisk=$2 && shift 2 ;;
-      -P | --max-procs) need_value "$1" $# && jobs=$2 && shift 2 ;;
+      -d | --dataset) need_value "$1" "${@:2:1}" && dataset=$2 && shift 2 ;;
+      -p | --pipeline) need_value "$1" "${@:2:1}" && pipeline=$2 && shift 2 ;;
+      -t | --tmpdir) need_value "$1" "${@:2:1}" && tmpdir=$2 && shift 2 ;;
+      --ramdisk) need_value "$1" "${@:2:1}" && ramdisk=$2 && shift 2 ;;
+      -P | --max-procs) need_value "$1" "${@:2:1}" && jobs=$2 && shift 2 ;;
       -k | --group_by_plate) plan+=(-k) && shift ;;
       -c | --create_groups_from_data_file) plan+=(-c) && shift ;;
       -w | --overwrite_batchfile) plan+=(-w) && shift ;;
-      --group-by) need_value "$1" $# && plan+=("--group-by=$2") && shift 2 ;;
-      --chunk-size) need_value "$1" $# && plan+=("--chunk-size=$2") && shift 2 ;;
-      --output) need_value "$1" $# && output=$2 && shift 2 ;;
-      --input) need_value "$1" $# && plan+=("--input=$2") && shift 2 ;;
-      --endpoint-url) need_value "$1" $# && access+=("--endpoint-url=$2") && shift 2 ;;
-      --profile) need_value "$1" $# && access+=("--profile=$2") LOG_ACCESS=("--profile=$2") && shift 2 ;;
-      --cloudwatch) need_value "$1" $# && LOG_GROUP=$2 && shift 2 ;;
-      --space) need_value "$1" $# && SPACE=$2 && shift 2 ;;
-      --format) need_value "$1" $# && add_format "$2" && shift 2 ;;
+      --group-by) need_value "$1" "${@:2:1}" && plan+=("--group-by=$2") && shift 2 ;;
+      --chunk-size) need_value "$1" "${@:2:1}" && plan+=("--chunk-size=$2") && shift 2 ;;
+      --output) need_value "$1" "${@:2:1}" && output=$2 && shift 2 ;;
+      --input) need_value "$1" "${@:2:1}" && plan+=("--input=$2") && shift 2 ;;
+      --endpoint-url) need_value "$1" "${@:2:1}" && access+=("--endpoint-url=$2") && shift 2 ;;
+      --profile) need_value "$1" "${@:2:1}" && access+=("--profile=$2") LOG_ACCESS=("--profile=$2") && shift 2 ;;
+      --cloudwatch) need_value "$1" "${@:2:1}" && LOG_GROUP=$2 && shift 2 ;;
+      --space) need_value "$1" "${@:2:1}" && SPACE=$2 && shift 2 ;;
+      --format) need_value "$1" "${@:2:1}" && add_format "$2" && shift 2 ;;
       --keep-chunks) keep=1 && shift ;;
       --dry-run) dry_run=1 && shift ;;
       -q | --quiet) quiet=1 && shift ;;

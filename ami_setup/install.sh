@@ -48,12 +48,12 @@ parse_options() {
       --dev) dev=true ;;
       --no-cellprofiler) with_cellprofiler=false ;;
       --python)
-        need_value "$1" $#
+        need_value "$1" "${@:2:1}"
         named_python=$2
         shift
         ;;
       --venv)
-        need_value "$1" $#
+        need_value "$1" "${@:2:1}"
         BPCP_VENV=$2
         venv_given=true
         shift
@@ -130,7 +130,7 @@ wanted_packages() {
     printf '%s\n' default-libmysqlclient-dev gcc libc6-dev pkg-config python3-dev
   fi
   if $dev; then
-    printf '%s\n' bats bats-assert bats-file bats-support shellcheck shfmt
+    printf '%s\n' bats bats-assert bats-file bats-support iproute2 shellcheck shfmt
   fi
 }
 
@@ -147,9 +147,21 @@ jdk_package() {
   printf 'default-jdk-headless\n'
 }
 
+# offered_extras -- prints the packages that some tests need, that this system's archive offers and
+# that are missing; these tests say so where they are
+offered_extras() {
+  local name
+  $dev || return 0
+  for name in cloud-init packer; do
+    if ! has_package "$name" && apt-cache show "$name" >/dev/null 2>&1; then
+      printf '%s\n' "$name"
+    fi
+  done
+}
+
 # install_packages -- installs the Debian packages that are missing
 install_packages() {
-  local wanted missing=() name jdk=false
+  local wanted missing=() extras name jdk=false
   mapfile -t wanted < <(wanted_packages)
   for name in "${wanted[@]}"; do
     has_package "$name" || missing+=("$name")
@@ -157,7 +169,8 @@ install_packages() {
   if $with_cellprofiler && ! has_jdk; then
     jdk=true
   fi
-  if [[ ${#missing[@]} -eq 0 ]] && ! $jdk; then
+  mapfile -t extras < <(offered_extras)
+  if [[ ${#missing[@]} -eq 0 && ${#extras[@]} -eq 0 ]] && ! $jdk; then
     say "have     system packages"
     return
   fi
@@ -165,6 +178,11 @@ install_packages() {
   local as_root=()
   if [[ $(id -u) -ne 0 ]]; then
     if ! command -v sudo >/dev/null || { ! sudo -n true 2>/dev/null && [[ ! -t 0 ]]; }; then
+      if [[ ${#missing[@]} -eq 0 ]] && ! $jdk; then
+        say "note     some tests will be skipped without: ${extras[*]}"
+        return
+      fi
+      missing+=("${extras[@]}")
       $jdk && missing+=("$(jdk_package)")
       die 77 "system packages are missing, and this is neither root nor sudo: ${missing[*]}" \
         "ask the administrator for: apt-get update && apt-get install --no-install-recommends ${missing[*]}"
@@ -177,6 +195,12 @@ install_packages() {
   say "update   the list of system packages"
   logged "${apt[@]}" update
   $jdk && missing+=("$(jdk_package)")
+  mapfile -t extras < <(offered_extras)
+  missing+=("${extras[@]}")
+  if [[ " ${extras[*]} " == *' cloud-init '* ]]; then
+    # its schema is wanted, not its services: they would take this machine for a new one at the next boot
+    "${as_root[@]}" install -D -m 644 /dev/null /etc/cloud/cloud-init.disabled
+  fi
   say "install  system packages: ${missing[*]}"
   logged "${apt[@]}" install --no-install-recommends "${missing[@]}"
 }

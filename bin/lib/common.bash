@@ -49,9 +49,9 @@ die() {
   exit "$1"
 }
 
-# need_value OPTION COUNT -- refuses OPTION where fewer than two arguments are left
+# need_value OPTION [VALUE] -- refuses OPTION where no value, or an empty one, stands behind it
 need_value() {
-  if [[ $2 -lt 2 ]]; then
+  if [[ -z ${2:-} ]]; then
     die 64 "$1 needs a value" "$(basename -- "$0") --help"
   fi
 }

@@ -57,6 +57,7 @@ case "$*" in
     cp "$0" "$3/bin/python"
     printf "#!%s\n# AWS\necho aws-cli/1.46.2 Python\n" "${AWS_START:-$BASH}" >"$3/bin/aws"
     printf "#!%s\necho 4.2.8.1\n" "$BASH" >"$3/bin/cellprofiler"
+    printf "#!%s\necho npm \$* >>\"\$CALLS\"\n" "$BASH" >"$3/bin/npm"
     chmod +x "$3"/bin/*
     ;;
   *" freeze "*) printf "%s\n" "${PIP_FREEZES:-numpy==1.0}" ;;
@@ -178,7 +179,13 @@ broken() {
   assert_output --partial 'install  system packages: bats-file shfmt'
   run grep -F -- 'locks/bpcp-dev.txt' "$CALLS"
   assert_success
+  run grep -F -- "npm ci --prefix $venv/servers" "$CALLS"
+  assert_success
+  assert_equal "$(<"$venv/servers/package-lock.json")" "$(<"$root/tests/servers/package-lock.json")"
   : >"$CALLS"
+  run "$install" --dev --venv "$venv"
+  assert_success
+  assert_output --partial "have     the tests' S3 server"
   run "$install" --venv "$venv"
   assert_success
   run cat "$CALLS"
