@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from s3server import bucket, close_off, one_proxy, proxy, server  # noqa: F401 -- fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT.parent / "shared" / "examples"
@@ -100,10 +101,18 @@ class Lab:
         return done.stdout
 
 
+@pytest.fixture(autouse=True)
+def own_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep every test away from its user's buckets."""
+    close_off(monkeypatch, tmp_path)
+
+
 class Plain:
     """One plain CellProfiler process over a whole list; it works while tests do other things."""
 
-    def __init__(self, pipeline: Path, image_list: Path, output: Path) -> None:
+    def __init__(
+        self, pipeline: Path, image_list: Path, output: Path, cwd: Path | None = None
+    ) -> None:
         self.output = output
         self.log = output.with_suffix(".log")
         with self.log.open("wb") as log:
@@ -112,6 +121,7 @@ class Plain:
                     cellprofiler(), "-c", "-r", "-p", str(pipeline),
                     "--data-file", str(image_list), "-o", str(output),
                 ],
+                cwd=cwd,
                 env={**os.environ, **ONE_THREAD},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -137,10 +147,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pl
     """Start plain processes, and end those that no test waited for."""
     started: list[Plain] = []
 
-    def start(lab: Lab) -> Plain:
+    def start(lab: Lab, cwd: Path | None = None) -> Plain:
         output = tmp_path_factory.mktemp("plain") / lab.tag
         output.mkdir()
-        started.append(Plain(lab.pipeline, lab.image_list, output))
+        started.append(Plain(lab.pipeline, lab.image_list, output, cwd))
         return started[-1]
 
     yield start
