@@ -214,17 +214,18 @@ class Bucket:
 
     def last_writer(self) -> Json | None:
         """Read who last wrote to the bucket; None where nobody did."""
-        aside = self.workspace.writer.with_name(".writer.remote")
         address, name = self.address(self.workspace.writer)
+        # asked for one that is not there, S3 says "forbidden" to who may not list the whole bucket
+        if name not in s3.listing(self.access, address, "/"):
+            return None
+        aside = self.workspace.writer.with_name(".writer.remote")
         aside.parent.mkdir(parents=True, exist_ok=True)
         try:
             s3.fetch(self.access, address.bucket, address.key(name), aside)
             return read_json(aside)
         except GoneError as error:
-            if str(error) == s3.MISSING:
-                return None
             raise BpcpError(
-                Exit.NO_PERMISSION, f"{address}: {error}", "see ami_setup/iam for what is needed"
+                Exit.NO_PERMISSION, f"{address}/{name}: {error}", "see ami_setup/iam"
             ) from None
         finally:
             aside.unlink(missing_ok=True)

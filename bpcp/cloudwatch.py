@@ -18,6 +18,9 @@ from bpcp.s3 import Access
 from bpcp.workspace import Workspace, of_status
 
 _PAUSE_S = 5.0
+_PAUSE_AFTER_FAILURE_S = 60.0
+# Lines; older ones are in events.log all the same.
+_MOST_WAITING = 20_000
 # Of one request: CloudWatch takes 10,000 events and 1 MB, counting 26 bytes more for each.
 _MOST_EVENTS = 5_000
 _MOST_BYTES = 900_000
@@ -93,9 +96,46 @@ class Sink:
             )
 
 
+class Sender:
+    """Sends what is new, again and again; what could not be sent waits for the next time."""
+
+    def __init__(self, tail: Tail, client: Any, group: str, stream: str) -> None:
+        self._tail, self._client = tail, client
+        self._group, self._stream = group, stream
+        self._sink: Sink | None = None
+        self._waiting: list[str] = []
+        self._said = ""
+
+    def _send(self) -> None:
+        self._waiting = [*self._waiting, *self._tail.lines()][-_MOST_WAITING:]
+        self._sink = self._sink or Sink(self._client, self._group, self._stream)
+        self._sink.send(self._waiting)
+        self._waiting = []
+
+    def _try(self) -> bool:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._send()
+        except (BotoCoreError, ClientError) as error:
+            if str(error) != self._said:
+                self._said = str(error)
+                print(f"no logs to CloudWatch: {error}", file=sys.stderr)
+            return False
+        return True
+
+    def go_on(self) -> None:
+        """Send until told to end; then the rest."""
+        try:
+            while True:
+                time.sleep(_PAUSE_S if self._try() else _PAUSE_AFTER_FAILURE_S)
+        except Told:
+            self._try()
+
+
 def main(argv: Sequence[str]) -> int:
     """Send events until told to end; what goes wrong is said once, and is no failure of the run."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError
 
     parser = Parser("run")
     parser.add_argument("run", type=Path)
@@ -111,17 +151,10 @@ def main(argv: Sequence[str]) -> int:
     stream = stream.translate(str.maketrans(":*", "__"))[:512]
     try:
         serve()
-        try:
-            client = s3.client(Access(args.endpoint_url, args.profile).checked(), "logs")
-            sink = Sink(client, args.group, stream)
-            try:
-                while True:
-                    sink.send(tail.lines())
-                    time.sleep(_PAUSE_S)
-            except Told:
-                sink.send(tail.lines())
-        except (BotoCoreError, ClientError, BpcpError) as error:
-            print(f"no logs to CloudWatch: {error}", file=sys.stderr)
+        client = s3.client(Access(args.endpoint_url, args.profile).checked(), "logs")
+        Sender(tail, client, args.group, stream).go_on()
+    except (BotoCoreError, BpcpError) as error:
+        print(f"no logs to CloudWatch: {error}", file=sys.stderr)
     except Told:
         pass
     return Exit.OK

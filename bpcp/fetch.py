@@ -31,7 +31,7 @@ from bpcp.limits import GB, PROCESS_MEM_GB, read_limits, to_bytes
 from bpcp.sources import Source
 from bpcp.staging import Inputs
 from bpcp.todo import left
-from bpcp.workspace import Json, Workspace, of_status, read_json, write_json
+from bpcp.workspace import ChunkPaths, Json, Workspace, hold, of_status, read_json, write_json
 
 _LOOK_S = 0.3
 
@@ -88,8 +88,13 @@ def wants(workspace: Workspace, chunk_id: str, run: Json, faster_than: int | Non
     return list(found.values())
 
 
-def bring(want: Want, place: Path, source: Source) -> str:
+def bring(want: Want, place: Path, source: Source, temporary: Path | None = None) -> str:
     """Bring one file to its place, whole or not at all; say why where it can't be had.
+
+    Parameters
+    ----------
+    temporary : Path, optional
+        What it is called meanwhile, in the same folder; else a name that nobody else uses.
 
     Raises
     ------
@@ -100,13 +105,15 @@ def bring(want: Want, place: Path, source: Source) -> str:
     """
     if want.remote:
         try:
-            s3.fetch(source.access, *want.remote, place)
+            s3.fetch(source.access, *want.remote, place, temporary)
         except s3.GoneError as error:
             return str(error)
         return ""
     place.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".bpcp-", dir=place.parent)
-    os.close(handle)
+    name = str(temporary)
+    if temporary is None:
+        handle, name = tempfile.mkstemp(prefix=".bpcp-", dir=place.parent)
+        os.close(handle)
     try:
         shutil.copyfile(want.name, name)
         os.utime(name, ns=(want.mtime_ns, want.mtime_ns))
@@ -159,11 +166,14 @@ class Room:
         Bytes of images at once.
     slots : int
         Attempts that write at the same time, for which room is left on the RAM disk.
+    own : int
+        Bytes of images at once in their own places, where the RAM disk has no room.
     """
 
     store: Path | None
     budget: int
     slots: int
+    own: int = 0
 
 
 def room(workspace: Workspace, run: Json, slots: int, space: int | None) -> Room:
@@ -174,6 +184,9 @@ def room(workspace: Workspace, run: Json, slots: int, space: int | None) -> Room
     space : int or None
         Bytes that the user grants to images that were fetched; None leaves it to bpcp.
     """
+    at = _existing(Path(run["root"]))
+    # results go to some disk too, often this one
+    own = int(0.8 * staging.free_bytes(at)) if space is None else space
     if run["stages"]:
         home = Path(run["tmpdir"])
         store = Path(tempfile.mkdtemp(prefix=staging.STORE_PREFIX, dir=home))
@@ -181,10 +194,8 @@ def room(workspace: Workspace, run: Json, slots: int, space: int | None) -> Room
         if mount_of(home).is_memory:
             memory = read_limits().mem_free_gb * GB - slots * PROCESS_MEM_GB * GB
             free = min(free, max(0, int(memory)))
-        return Room(store, free if space is None else min(space, free), slots)
-    at = _existing(Path(run["root"]))
-    # results go to some disk too, often this one
-    return Room(None, int(0.8 * staging.free_bytes(at)) if space is None else space, slots)
+        return Room(store, free if space is None else min(space, free), slots, own)
+    return Room(None, own, slots)
 
 
 def _existing(folder: Path) -> Path:
@@ -203,46 +214,85 @@ class Fetcher:
     orders: dict[str, list[Want]] = field(default_factory=dict)
     # how many chunks still need a file
     needed: Counter[str] = field(default_factory=Counter)
-    # chunks whose images are there, with when their last verdict was written
-    ahead: dict[str, int] = field(default_factory=dict)
+    # chunks whose images are there, and are not over yet
+    ahead: set[str] = field(default_factory=set)
+    # when the last verdict of a chunk was written, and the last reason why it could not be run
+    before: dict[str, tuple[int, int]] = field(default_factory=dict)
+    # files of the user's own that stand where others of the bucket would go
+    in_the_way: set[str] = field(default_factory=set)
+    # what files that are being brought are called meanwhile
+    under_way: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.source = Source.from_json(self.run["source"])
-        self.here = {
-            place: found
-            for place, found in staging.fetched(self.workspace).items()
-            if Path(place).exists()
-        }
+        noted = staging.fetched(self.workspace)
+        for place in noted:
+            staging.temporary(self.workspace, place).unlink(missing_ok=True)
+        self.here = {p: found for p, found in noted.items() if staging.is_as_fetched(p, *found)}
+        staging.end_line(self.workspace)
+        for place in noted.keys() - self.here.keys():
+            # what comes to stand there now is the user's own
+            self._note({"gone": place})
         if self.room.store:
             self._note({"store": str(self.room.store)})
 
-    @property
-    def used(self) -> int:
-        """Bytes of what was brought."""
-        return sum(size for size, _ in self.here.values())
+    def used(self, store: Path | None) -> int:
+        """Give the bytes of what was brought to a store, or to its own places."""
+        below = f"{self.room.store}/"
+        return sum(
+            size
+            for place, (size, _) in self.here.items()
+            if (store is not None) == place.startswith(below)
+        )
 
     def place(self, want: Want, store: Path | None) -> str:
         """Say where a file is brought to."""
         if store:
             return staging.in_mirror(str(store), want.name)
-        if want.name.startswith("/"):
+        if want.name.startswith("/") and want.name not in self.in_the_way:
             return want.name
         return staging.in_mirror(str(self.workspace.store), want.name)
 
     def fetch(self, chunk_ids: Sequence[str]) -> None:
         """Bring the images of chunks, in order; return when no chunk needs any of them."""
         device = self.room.store.stat().st_dev if self.room.store else None
+        # at once: chunks that find what an earlier start brought don't wait
+        self.before = {c: _ends(self.workspace.chunk(c)) for c in chunk_ids}
         for chunk_id in chunk_ids:
             self.workspace.chunk(chunk_id).fetched.unlink(missing_ok=True)
             self.orders[chunk_id] = wants(self.workspace, chunk_id, self.run, device)
             self.needed.update(want.name for want in self.orders[chunk_id])
-        wanted = {place for todo in self.orders.values() for w in todo for place in self._both(w)}
+        everything = [want for order in self.orders.values() for want in order]
+        self.in_the_way = {w.name for w in everything if self._is_in_the_way(w)}
+        wanted = {place for want in everything for place in self._both(want)}
         self._remove(place for place in list(self.here) if place not in wanted)
-        for chunk_id in chunk_ids:
-            self._bring(chunk_id, self._admit(chunk_id))
+        try:
+            for chunk_id in chunk_ids:
+                store = self._admit(chunk_id)
+                if self._is_over(chunk_id):
+                    self._forget(chunk_id)
+                else:
+                    self._bring(chunk_id, store)
+        except Exception:
+            # chunks read what was brought so far
+            self._await_end()
+            raise
+        self._await_end()
+
+    def _await_end(self) -> None:
         while self.ahead:
             time.sleep(_LOOK_S)
             self._let_go()
+
+    def _is_in_the_way(self, want: Want) -> bool:
+        at = Path(want.name)
+        return (
+            want.remote is not None
+            and want.name.startswith("/")
+            and want.name not in self.here
+            and at.exists()
+            and not is_there(want, at)
+        )
 
     def _both(self, want: Want) -> set[str]:
         return {self.place(want, self.room.store), self.place(want, None)}
@@ -261,7 +311,7 @@ class Fetcher:
             if store is None:
                 raise BpcpError(
                     Exit.CANNOT_CREATE,
-                    f"can't write {error.filename}: {error.strerror}",
+                    f"can't write {error.filename or self.run['root']}: {error.strerror}",
                     "make room, or let PATHNAME_BASENAME name a folder that has more",
                 ) from error
             # no room after all: without the RAM disk
@@ -269,7 +319,7 @@ class Fetcher:
             return
         paths = self.workspace.chunk(chunk_id)
         places = {w.name: self.place(w, store) for w in self.orders[chunk_id] if store or w.remote}
-        self.ahead[chunk_id] = _time(paths.done)
+        self.ahead.add(chunk_id)
         content: Json = {
             "digest": (read_json(paths.chunk) or {})["digest"],
             "places": {n: p for n, p in places.items() if n not in failed and n != p},
@@ -279,21 +329,32 @@ class Fetcher:
 
     def _bring_all(self, missing: Sequence[tuple[Want, Path]]) -> dict[str, str]:
         failed = {}
-        with ThreadPoolExecutor(s3.CONNECTIONS) as pool:
-            for want, place in missing:
-                # noted first: whatever is killed now, the next start knows whose file it is
-                self._note({"path": str(place), "size": want.size, "mtime_ns": want.mtime_ns})
-            jobs = [(w, p, pool.submit(bring, w, p, self.source)) for w, p in missing]
+        names = [staging.temporary(self.workspace, str(place)) for _, place in missing]
+        for want, place in missing:
+            # noted first: whatever is killed now, the next start knows whose file it is
+            self._note({"path": str(place), "size": want.size, "mtime_ns": want.mtime_ns})
+        self.under_way = names
+        pool = ThreadPoolExecutor(s3.CONNECTIONS)
+        try:
+            jobs = [
+                (want, place, pool.submit(bring, want, place, self.source, name))
+                for (want, place), name in zip(missing, names, strict=True)
+            ]
             for want, place, job in jobs:
-                try:
-                    why = job.result()
-                except BaseException:
-                    pool.shutdown(wait=True, cancel_futures=True)
-                    raise
-                if why:
+                if why := job.result():
                     failed[want.name] = why
+                    self._note({"gone": str(place)})
                 else:
                     self.here[str(place)] = (want.size, want.mtime_ns)
+        except Told:
+            # some may wait for an answer for long; `main` ends them
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        pool.shutdown()
+        self.under_way = []
         return failed
 
     def _admit(self, chunk_id: str) -> Path | None:
@@ -301,19 +362,23 @@ class Fetcher:
         store = self.room.store
         if store and not self._may_fit(chunk_id):
             store = None
-        while True:
+        while not self._is_over(chunk_id):
             self._let_go()
             size = sum(w.size for w, _ in self._missing(chunk_id, store))
+            used = self.used(store)
             at = store or _existing(Path(self.run["root"]))
             reserve = self._reserve(chunk_id) if store else 0
-            if size == 0 or (
-                self.used + size <= self.room.budget and staging.free_bytes(at) - size >= reserve
-            ):
-                return store
-            if not self.ahead:
+            limit = self.room.budget if store == self.room.store else self.room.own
+            if size == 0 or (used + size <= limit and staging.free_bytes(at) - size >= reserve):
+                break
+            if used and self.ahead:
+                time.sleep(_LOOK_S)
+            elif store:
+                store = None
+            else:
                 # nothing will make more room; where it really is too little, writing says so
-                return None
-            time.sleep(_LOOK_S)
+                break
+        return store
 
     def _reserve(self, chunk_id: str) -> int:
         """Give the bytes that must stay free for what attempts write."""
@@ -328,15 +393,22 @@ class Fetcher:
 
     def _let_go(self) -> None:
         """Remove what no chunk needs any more."""
-        for chunk_id, before in list(self.ahead.items()):
-            paths = self.workspace.chunk(chunk_id)
-            if _time(paths.done) == before and not paths.error.exists():
-                continue
-            del self.ahead[chunk_id]
-            paths.fetched.unlink(missing_ok=True)
-            order = self.orders.pop(chunk_id)
-            self.needed.subtract(want.name for want in order)
-            self._remove(place for w in order if not self.needed[w.name] for place in self._both(w))
+        for chunk_id in list(self.ahead):
+            if self._is_over(chunk_id):
+                self.ahead.remove(chunk_id)
+                self._forget(chunk_id)
+
+    def _is_over(self, chunk_id: str) -> bool:
+        """Tell whether a chunk came to an end since the start: done, given up, or killed."""
+        paths = self.workspace.chunk(chunk_id)
+        (done, error), before = _ends(paths), self.before[chunk_id]
+        return done != before[0] or error not in (0, before[1]) or _was_killed(paths)
+
+    def _forget(self, chunk_id: str) -> None:
+        self.workspace.chunk(chunk_id).fetched.unlink(missing_ok=True)
+        order = self.orders.pop(chunk_id)
+        self.needed.subtract(want.name for want in order)
+        self._remove(place for w in order if not self.needed[w.name] for place in self._both(w))
 
     def _remove(self, places: Iterable[str]) -> None:
         for place in places:
@@ -344,9 +416,30 @@ class Fetcher:
                 staging.remove(place, *self.here.pop(place))
                 self._note({"gone": place})
 
+    def clear(self) -> None:
+        """Remove the folder on the RAM disk, and what was not brought to its end."""
+        for name in self.under_way:
+            name.unlink(missing_ok=True)
+        if self.room.store:
+            shutil.rmtree(self.room.store, ignore_errors=True)
+
     def _note(self, entry: Json) -> None:
         with self.workspace.fetched.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+
+def _ends(paths: ChunkPaths) -> tuple[int, int]:
+    return _time(paths.done), _time(paths.error)
+
+
+def _was_killed(paths: ChunkPaths) -> bool:
+    if not paths.running.exists():
+        return False
+    try:
+        with hold(paths.lock, "it"):
+            return True
+    except BpcpError:
+        return False
 
 
 def _time(path: Path) -> int:
@@ -370,10 +463,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         fetcher.fetch(left(workspace))
     except Told:
-        pass
+        fetcher.clear()
+        # not sys.exit: that would wait for what waits for an answer
+        os._exit(Exit.OK)
     finally:
-        if fetcher.room.store:
-            shutil.rmtree(fetcher.room.store, ignore_errors=True)
+        fetcher.clear()
     return Exit.OK
 
 

@@ -290,7 +290,8 @@ def files(header: Row, row: Row, root: Path) -> list[tuple[str, str]]:
                 found.append((name, _local(url)))
                 continue
             folder = row[at[path_prefix + name]] if path_prefix + name in at else ""
-            joined = os.path.join(folder, row[at[file_prefix + name]])  # noqa: PTH118 -- may be a URL
+            file = row[at[file_prefix + name]] if file_prefix + name in at else ""
+            joined = os.path.join(folder, file)  # noqa: PTH118 -- may be a URL
             found.append((name, joined if _REMOTE.match(joined) else str(root / joined)))
     return found
 

@@ -41,25 +41,28 @@ _said = -_SAY_AGAIN_S
 # The AWS CLI uploads files from this size on in parts of this size; S3's ETag tells which.
 _PART = 8 << 20
 _BUCKET = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$")
-# Answers that stay the same, however often one asks.
+# Answers that stay the same, however often one asks: about an object, …
 _FOR_GOOD = (
     "403",
     "404",
     "AccessDenied",
-    "ExpiredToken",
     "Forbidden",
-    "InvalidAccessKeyId",
     "InvalidBucketName",
     "InvalidObjectState",
     "NoSuchBucket",
     "NoSuchKey",
     "PermanentRedirect",
-    "SignatureDoesNotMatch",
 )
-
-# What a write says of a full disk, which does not come with the name of a file.
+# … and about whoever asks.
+_NO_ENTRY = (
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+)
+# This machine's own trouble, which asking again does not mend.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 # What is said of an object that is not there.
 MISSING = "missing file"
 # For the AWS CLI: nobody watches its progress.
@@ -257,6 +260,12 @@ def patiently(what: str, action: Callable[[], T], patience: float | None = None)
             ) from error
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
+            if code in _NO_ENTRY:
+                raise BpcpError(
+                    Exit.NO_PERMISSION,
+                    f"{what}: {error}",
+                    "renew the credentials, then run the same command again",
+                ) from error
             if code in _FOR_GOOD:
                 raise GoneError(_plainly(code, error)) from error
             why: Exception = error
@@ -320,7 +329,7 @@ def listing(access: Access, address: Address, delimiter: str = "") -> dict[str, 
         try:
             page = patiently(f"listing {address}", lambda r=request: s3.list_objects_v2(**r))  # type: ignore[misc]
         except GoneError as error:
-            missing = "NoSuchBucket" in str(error)
+            missing = "NoSuchBucket" in str(error) or str(error) == MISSING
             raise BpcpError(
                 Exit.NO_INPUT if missing else Exit.NO_PERMISSION,
                 f"{address}: {'no such bucket' if missing else error}",
@@ -339,10 +348,17 @@ def listing(access: Access, address: Address, delimiter: str = "") -> dict[str, 
         token = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-def fetch(access: Access, bucket: str, key: str, target: Path) -> Remote:
+def fetch(
+    access: Access, bucket: str, key: str, target: Path, temporary: Path | None = None
+) -> Remote:
     """Fetch an object to a file, and verify it: by its size, and by its MD5 where S3 gives that.
 
     The file is there whole or not at all, with the time of the object.
+
+    Parameters
+    ----------
+    temporary : Path, optional
+        What it is called meanwhile, in the same folder; else a name that nobody else uses.
 
     Raises
     ------
@@ -362,7 +378,11 @@ def fetch(access: Access, bucket: str, key: str, target: Path) -> Remote:
         )
         total, size = hashlib.md5(usedforsecurity=False), 0
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".bpcp-", dir=target.parent)
+        if temporary is None:
+            handle, name = tempfile.mkstemp(prefix=".bpcp-", dir=target.parent)
+        else:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            handle, name = os.open(temporary, flags, 0o600), str(temporary)
         try:
             with os.fdopen(handle, "wb") as file:
                 for block in answer["Body"].iter_chunks(1 << 18):
@@ -454,7 +474,7 @@ def aws(access: Access, words: Sequence[str], patience: float | None = None) -> 
             return
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         why = lines[-1].strip() if lines else f"exit code {done.returncode}"
-        for_good = any(f"({code})" in done.stderr for code in _FOR_GOOD)
+        for_good = any(f"({code})" in done.stderr for code in (*_FOR_GOOD, *_NO_ENTRY))
         if for_good or "credentials" in why.lower() or time.monotonic() + pause > end:
             raise BpcpError(
                 Exit.COPY_FAILED,

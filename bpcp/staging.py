@@ -27,7 +27,7 @@ from bpcp.errors import BpcpError
 from bpcp.imagelist import Row
 from bpcp.workspace import ChunkPaths, Json, Workspace, hold, read_json
 
-# What stands for "s3://" in a mirror.
+# What stands for "s3://" in a mirror, in small or large letters.
 _S3 = "/s3:/"
 STORE_PREFIX = "bpcp-images-"
 _MB = 1e6
@@ -63,7 +63,11 @@ def in_mirror(mirror: str, name: str) -> str:
     name : str
         As `imagelist.files` gives it: an absolute path, or an s3:// address.
     """
-    return mirror + (_S3 + name[5:] if name.lower().startswith("s3://") else name)
+    return mirror + (f"/{name[:3]}/{name[5:]}" if name.lower().startswith("s3://") else name)
+
+
+def _out_of_mirror(rest: str) -> str:
+    return f"{rest[1:4]}//{rest[5:]}" if rest[:5].lower() == _S3 else rest or "/"
 
 
 def _quoted(path: str) -> str:
@@ -99,19 +103,17 @@ def _moved(column: str, cell: str, mirror: str) -> str:
 def restored(cell: str, mirror: str) -> str:
     """Give a cell of a table as it would be without the mirror."""
     if cell.startswith(mirror):
-        rest = cell[len(mirror) :]
-        return f"s3://{rest[len(_S3) :]}" if rest.startswith(_S3) else rest or "/"
-    if not cell.startswith("file:"):
+        return _out_of_mirror(cell[len(mirror) :])
+    if cell[:5].lower() != "file:":
         return cell
     from urllib.parse import unquote
 
-    for head in ("file:", "file://"):
-        for own in (_quoted(mirror), pathname2url(mirror)):
-            if cell.startswith(head + own):
-                rest = cell[len(head + own) :]
-                if unquote(rest).startswith(_S3):
-                    return f"s3://{unquote(rest)[len(_S3) :]}"
-                return head + rest
+    head = cell[:7] if cell[5:7] == "//" else cell[:5]
+    for own in (_quoted(mirror), pathname2url(mirror)):
+        if cell[len(head) :].startswith(own):
+            rest = cell[len(head + own) :]
+            plain = unquote(rest)
+            return _out_of_mirror(plain) if plain[:5].lower() == _S3 else head + rest
     return cell
 
 
@@ -224,11 +226,31 @@ def fetched(workspace: Workspace) -> dict[str, tuple[int, int]]:
     return found
 
 
+def end_line(workspace: Workspace) -> None:
+    """Begin a line: a kill may have torn the last one, and what follows on it would be lost."""
+    with workspace.fetched.open("a", encoding="utf-8") as file:
+        file.write("\n")
+
+
+def temporary(workspace: Workspace, place: str) -> Path:
+    """Say what a file is called while the run's fetcher brings it; so the next one knows, too."""
+    own = imagelist.digest([str(workspace.status), place])[:16]
+    return Path(place).with_name(f".bpcp-{own}")
+
+
+def is_as_fetched(path: str, size: int, mtime_ns: int) -> bool:
+    """Tell whether a file is there, and still the one that was fetched."""
+    try:
+        found = Path(path).lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (size, mtime_ns)
+
+
 def remove(path: str, size: int, mtime_ns: int) -> None:
     """Remove a fetched file, if it is still the one that was fetched."""
-    with suppress(OSError):
-        found = Path(path).lstat()
-        if stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (size, mtime_ns):
+    if is_as_fetched(path, size, mtime_ns):
+        with suppress(OSError):
             Path(path).unlink()
 
 
@@ -274,5 +296,6 @@ def clear(workspace: Workspace, *, everything: bool) -> None:
     if everything:
         for path, (size, mtime_ns) in fetched(workspace).items():
             remove(path, size, mtime_ns)
+            temporary(workspace, path).unlink(missing_ok=True)
         shutil.rmtree(workspace.store, ignore_errors=True)
         workspace.fetched.unlink(missing_ok=True)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from s3server import bucket, close_off, one_proxy, proxy, server  # noqa: F401 -- fixtures
 
 from bpcp import chunk, merge, plan, status, todo
 from bpcp.errors import BpcpError, Exit
@@ -185,6 +187,7 @@ def own_folders(
             monkeypatch.delenv(name)
     for name in ("HOME", "TMPDIR"):
         monkeypatch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+    close_off(monkeypatch, Path(os.environ["HOME"]))
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield
     tempfile.tempdir = None
@@ -196,6 +199,19 @@ def screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Screen:
     monkeypatch.setenv("BPCP_CELLPROFILER", str(FAKE))
     monkeypatch.setenv("FAKE_JOURNAL", str(journal))
     return Screen(tmp_path / HOSTILE, journal)
+
+
+@pytest.fixture
+def small_ram(tmp_path: Path) -> Iterator[Path]:
+    """A RAM disk of 1 MB."""
+    folder = tmp_path / "small ram"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no RAM disk can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def write_csv(path: Path, rows: Sequence[Sequence[object]], delimiter: str = ",") -> Path:

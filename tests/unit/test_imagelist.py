@@ -224,3 +224,8 @@ def test_fingerprint_notices_another_size_and_time(tmp_path: Path) -> None:
 def test_digest_depends_on_where_texts_are_cut() -> None:
     assert imagelist.digest(["ab", "c"]) != imagelist.digest(["a", "bc"])
     assert imagelist.digest([]) != imagelist.digest([""])
+
+
+def test_an_empty_url_without_a_file_name_is_the_root() -> None:
+    found = imagelist.files(("URL_DNA", "Metadata_Well"), ("", "A01"), Path("/root of all"))
+    assert found == [("DNA", "/root of all")]
