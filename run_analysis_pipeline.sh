@@ -16,7 +16,8 @@
 #       --ramdisk SIZE      make a RAM disk for this run and work there: 8G, or auto
 #                           for what images need and memory leaves; gone afterwards
 #   -P, --max-procs JOBS    processes at once, as GNU parallel's -P: 8, 50%, +2,
-#                           -1, or 0 for no limit (default: one for each core)
+#                           -1, or 0 for no limit (default: one for each core, or
+#                           fewer, where memory carries fewer by `bpcp profile`)
 #   -k, --group_by_plate    one chunk for each plate; is --group-by Plate
 #   -c, --create_groups_from_data_file
 #                           take plates and wells from load_data.csv, and leave
@@ -71,7 +72,7 @@ source "$here/bin/lib/pool.bash"
 # shellcheck source=bin/lib/ramdisk.bash
 source "$here/bin/lib/ramdisk.bash"
 
-dataset='' pipeline='' tmpdir='' ramdisk='' output='' jobs=100% keep='' dry_run='' quiet='' verbose=''
+dataset='' pipeline='' tmpdir='' ramdisk='' output='' jobs='' keep='' dry_run='' quiet='' verbose=''
 plan=() access=() formats=()
 
 # add_format NAME -- asks for tables in one more format
@@ -173,7 +174,7 @@ main() {
   parse "$@"
   local slots started before
   started=$(date +%s)
-  slots=$(slots_of "$jobs")
+  slots=$(slots_of "$jobs" "$dataset" "$pipeline" "$quiet")
   # with =, for a name may begin with a dash
   plan+=("--dataset=$dataset" "--pipeline=$pipeline" --slots "$slots" ${quiet:+-q} "${access[@]}")
   plan+=(${tmpdir:+"--tmpdir=$tmpdir"} ${ramdisk:+--ramdisk} ${output:+"--output=$output"})
@@ -187,7 +188,8 @@ main() {
 
   if [[ -n $output ]]; then
     told "output: $output"
-    step bpcp.sync start "--dataset=$dataset" "--pipeline=$pipeline" "--output=$output" "${access[@]}" ||
+    step bpcp.sync start "--dataset=$dataset" "--pipeline=$pipeline" "--output=$output" "${access[@]}" \
+      ${quiet:+-q} ||
       leave $? "$@"
   fi
   told "plan: $STATUS_DIR"
@@ -206,7 +208,7 @@ main() {
     leave $? "$@"
   if [[ -n $output ]]; then
     told "send: what is left, and verify all"
-    step bpcp.sync out "--dataset=$dataset" "--pipeline=$pipeline" || leave $? "$@"
+    step bpcp.sync out "--dataset=$dataset" "--pipeline=$pipeline" ${quiet:+-q} || leave $? "$@"
   fi
   if [[ -z $keep ]]; then
     pack_chunks "$slots"

@@ -8,11 +8,8 @@ from __future__ import annotations
 import os
 import re
 import resource
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from bpcp.errors import Exit, run_main
 
 GB = 1e9
 # One CellProfiler process on ordinary fields of view; measured 330 to 510 MB.
@@ -151,13 +148,3 @@ def to_bytes(text: str) -> int:
     if not found:
         raise ValueError(text)
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
-
-
-def main(_: Sequence[str]) -> int:
-    """Print how many processes can compute at the same time here."""
-    print(read_limits().cores)
-    return Exit.OK
-
-
-if __name__ == "__main__":
-    run_main("limits", main)

@@ -30,26 +30,10 @@ need_tools() {
   fi
 }
 
-# cores -- prints how many cores this process may use, a container's share respected
-cores() {
-  python_step bpcp.limits
-}
-
-# slots_of JOBS -- prints what GNU parallel's -P JOBS means here: N, N%, +N, -N, or 0 for no limit
+# slots_of JOBS DATASET PIPELINE [QUIET] -- prints how many processes to start: what GNU parallel's -P
+# JOBS means here, or, where JOBS is empty, as many as there are cores and as memory carries
 slots_of() {
-  local jobs=$1 n all
-  if [[ ! $jobs =~ ^([+-]?[0-9]{1,6}|[0-9]{1,6}%)$ ]]; then
-    die 64 "-P $jobs: not a number of jobs" "as GNU parallel's: 8, 50%, +2, -1, or 0 for no limit"
-  fi
-  all=$(cores) || exit $?
-  case $jobs in
-    0) n=100000 ;;
-    +*) n=$((all + 10#${jobs#+})) ;;
-    -*) n=$((all - 10#${jobs#-})) ;;
-    *%) n=$((all * 10#${jobs%\%} / 100)) ;;
-    *) n=$((10#$jobs)) ;;
-  esac
-  printf '%s\n' $((n < 1 ? 1 : n))
+  python_step bpcp.slots "--jobs=$1" "--dataset=$2" "--pipeline=$3" ${4:+-q}
 }
 
 # open_run DATASET PIPELINE -- sets STATUS_DIR, LOG_DIR, LOCK, JOBLOG, EVENTS, FETCHING and RAMDISK_DIR

@@ -30,7 +30,7 @@ load screen
 
 @test "-P takes what GNU parallel takes" {
   local cores jobs
-  cores=$(PYTHONPATH=$root "${BPCP_VENV:-$root/.venv}/bpcp/bin/python" -m bpcp.limits)
+  cores=$(PYTHONPATH=$root "${BPCP_VENV:-$root/.venv}/bpcp/bin/python" -c 'from bpcp.limits import read_limits; print(read_limits().cores)')
   screen $((cores + 9))
   local wanted
   while read -r jobs wanted; do
@@ -407,7 +407,7 @@ goes_on() {
 
 @test "-P 0 is no reason to cut into one chunk each" {
   local cores
-  cores=$(PYTHONPATH=$root "${BPCP_VENV:-$root/.venv}/bpcp/bin/python" -m bpcp.limits)
+  cores=$(PYTHONPATH=$root "${BPCP_VENV:-$root/.venv}/bpcp/bin/python" -c 'from bpcp.limits import read_limits; print(read_limits().cores)')
   screen $((cores * 2))
   run --separate-stderr "$entry" -d "$dataset" -p "$pipeline" -P 0 --dry-run
   assert_success
