@@ -245,16 +245,19 @@ class Bucket:
         """
         for folder, address in self.trees.items():
             skipped = [p for p in self._skipped(folder) if p != _TABLES]
-            # whatever is newer: what the last writer left is how it is
-            words = ["sync", str(address), str(folder), "--exact-timestamps", *_but(skipped)]
-            s3.aws(self.access, [*words, *s3.SILENT])
-            for name, remote in s3.listing(self.access, address).items():
-                path = folder / name
-                if any(fnmatch.fnmatchcase(name, pattern) for pattern in skipped):
-                    continue
-                if not path.is_file() or not s3.is_same(self.access, address, name, remote, path):
+            for again in (False, True):
+                # whatever is newer: what the last writer left is how it is
+                words = ["sync", str(address), str(folder), "--exact-timestamps", *_but(skipped)]
+                s3.aws(self.access, [*words, *s3.SILENT])
+                damaged = self._damaged(folder, address, skipped)
+                if not damaged:
+                    break
+                for name in damaged:
+                    # of the same size and time: it would not be fetched again
+                    (folder / name).unlink(missing_ok=True)
+                if again:
                     raise BpcpError(
-                        Exit.COPY_FAILED, f"{address}/{name} did not arrive", "try again"
+                        Exit.COPY_FAILED, f"{address}/{damaged[0]} did not arrive", "try again"
                     )
         done = {
             p.id: [p.digest, found["finished"]]
@@ -263,6 +266,18 @@ class Bucket:
         }
         self._note(done)
         return len(done)
+
+    def _damaged(self, folder: Path, address: Address, skipped: Sequence[str]) -> list[str]:
+        """List what did not arrive as it is in the bucket."""
+        return [
+            name
+            for name, remote in s3.listing(self.access, address).items()
+            if not any(fnmatch.fnmatchcase(name, pattern) for pattern in skipped)
+            and not (
+                (folder / name).is_file()
+                and s3.is_same(self.access, address, name, remote, folder / name)
+            )
+        ]
 
     def sign(self) -> None:
         """Write down, here and in the bucket, that this machine is at work on the run."""

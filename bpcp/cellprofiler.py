@@ -27,8 +27,9 @@ ONE_THREAD = {
     "MPLBACKEND": "Agg",
 }
 # The JVM only reads images; its parallel collectors and its second compiler take a thread for each
-# core of the machine, in each process, and give nothing back here.
-JVM_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+# core of the machine, in each process, and give nothing back here. Its young generation would grow
+# with the machine's memory, to 1 GB for each process where that is 192 GB.
+JVM_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmn24m"
 
 # What CellProfiler logs when a module is done with an image set.
 MODULE_DONE = r": Image # (\d+), module (\S+) # (\d+): CPU_time"

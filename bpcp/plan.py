@@ -206,7 +206,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     )
     previous = _previous(workspace)
     kept = _kept(workspace, settings, previous, old, recipe)
-    places, why = _cut(pipe, settings, cut, kept, ramp=bool(remote))
+    places, why = places_of(pipe, settings, cut, kept, ramp=bool(remote))
 
     users = pipe.place_users()
     whole = bool(users)
@@ -315,8 +315,13 @@ def _kept(
     return [rows for p, rows in previous if verdict(workspace, p)]
 
 
-def _cut(
-    pipe: pipeline.Pipeline, settings: Settings, cut: Cut, kept: list[list[Row]], *, ramp: bool = False
+def places_of(
+    pipe: pipeline.Pipeline,
+    settings: Settings,
+    cut: Cut,
+    kept: list[list[Row]],
+    *,
+    ramp: bool = False,
 ) -> tuple[list[list[int]], list[str]]:
     """Choose which rows make a chunk, and say why where it is not bpcp's own choice."""
     count = len(cut.images.rows)
@@ -447,7 +452,7 @@ def _write_list(path: Path, header: Row, rows: Sequence[Row]) -> None:
         raise BpcpError(Exit.CANNOT_CREATE, f"can't write {path}: {error.strerror}") from error
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser("plan")
     parser.add_argument("-d", "--dataset", required=True)
     parser.add_argument("-p", "--pipeline", required=True, type=Path)
@@ -468,7 +473,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
+def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
     if args.chunk_size is not None and args.chunk_size < 1:
         raise BpcpError(Exit.USAGE, f"--chunk-size {args.chunk_size}: at least 1")
     group_by = tuple(k.removeprefix("Metadata_") for k in args.group_by.split(",") if k)
@@ -523,9 +528,9 @@ def describe(plan: Plan, slots: int) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Plan a run, or say how it would be cut."""
-    args = _parse(argv)
+    args = parse(argv)
     workspace = locate(args.dataset, args.pipeline)
-    settings = _settings(args, workspace)
+    settings = settings_of(args, workspace)
     pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
     if args.dry_run:
         plan = make(workspace, pipe, settings)

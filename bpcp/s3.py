@@ -457,7 +457,7 @@ def aws(access: Access, words: Sequence[str], patience: float | None = None) -> 
     BpcpError
         74 where it failed for good; 69 where there is no AWS CLI.
     """
-    argv = [_aws_command(), *access.options, "s3", *words]
+    argv = [aws_command(), *access.options, "s3", *words]
     end = time.monotonic() + (patience_s() if patience is None else patience)
     pause = 1.0
     while True:
@@ -485,7 +485,14 @@ def aws(access: Access, words: Sequence[str], patience: float | None = None) -> 
         pause = min(30.0, 2 * pause)
 
 
-def _aws_command() -> str:
+def aws_command() -> str:
+    """Find the AWS CLI, bpcp's own first.
+
+    Raises
+    ------
+    BpcpError
+        69 where there is none.
+    """
     beside = Path(sys.executable).with_name("aws")
     found = str(beside) if beside.is_file() else shutil.which("aws")
     if found is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bpcp import imagelist
@@ -14,9 +14,15 @@ from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.s3 import Access, Address
 from bpcp.workspace import Workspace, locate, locked, read_json
 
+Say = Callable[[str], None]
 
-def _say(words: str) -> None:
+
+def _aloud(words: str) -> None:
     print(words, file=sys.stderr)
+
+
+def _silently(_: str) -> None:
+    pass
 
 
 def amount(size: float) -> str:
@@ -28,7 +34,7 @@ def amount(size: float) -> str:
     raise AssertionError
 
 
-def images_in(workspace: Workspace, url: str, access: Access) -> None:
+def images_in(workspace: Workspace, url: str, access: Access, say: Say) -> None:
     """Fetch all images that the list names and that are not here yet."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -49,17 +55,18 @@ def images_in(workspace: Workspace, url: str, access: Access) -> None:
     ]
     missing = [w for w in todo if not fetch.is_there(w, Path(w.name))]
     total = sum(w.size for w in missing)
-    _say(f"images: {len(missing):,} of {len(names):,} to fetch, {amount(total)}")
+    say(f"images: {len(missing):,} of {len(names):,} to fetch, {amount(total)}")
     failed = []
+    shows = sys.stderr.isatty() and say is _aloud
     with ThreadPoolExecutor(s3.CONNECTIONS) as pool:
         said = pool.map(lambda w: fetch.bring(w, Path(w.name), source), missing)
         for n, (want, why) in enumerate(zip(missing, said, strict=True), 1):
             if why:
                 failed.append(f"{want.name}: {why}")
-            if sys.stderr.isatty() and (n % 50 == 0 or n == len(missing)):
+            if shows and (n % 50 == 0 or n == len(missing)):
                 print(f"\r{n:,} of {len(missing):,}", end="", file=sys.stderr)
-    if sys.stderr.isatty() and missing:
-        _say("")
+    if shows and missing:
+        say("")
     lacking = [n for n in names if n not in listed and not Path(n).exists()]
     if failed or lacking:
         first = failed[0] if failed else f"{lacking[0]}: neither here nor in {source.input}"
@@ -68,10 +75,10 @@ def images_in(workspace: Workspace, url: str, access: Access) -> None:
             f"{len(failed) + len(lacking):,} images could not be had; the first: {first}",
             "mend the list or the bucket; what arrived stays",
         )
-    _say(f"images: all {len(names):,} are in {root}")
+    say(f"images: all {len(names):,} are in {root}")
 
 
-def results_out(bucket: Bucket) -> None:
+def results_out(bucket: Bucket, say: Say) -> None:
     """Make the bucket the verified copy of what is here."""
     if bucket.is_ahead():
         found = bucket.last_writer() or {}
@@ -82,19 +89,19 @@ def results_out(bucket: Bucket) -> None:
         )
     merged = bucket.workspace.merged.is_file()
     files, size = bucket.send_all(complete=merged)
-    _say(f"sent: {files:,} files, {amount(size)}, verified in {bucket.output}")
+    say(f"sent: {files:,} files, {amount(size)}, verified in {bucket.output}")
 
 
-def results_in(bucket: Bucket, *, only_if_ahead: bool) -> None:
+def results_in(bucket: Bucket, say: Say, *, only_if_ahead: bool) -> None:
     """Bring results and state back."""
     if not bucket.is_ahead():
         if not only_if_ahead:
-            _say(f"nothing to bring: {bucket.output} has no other state of this run")
+            say(f"nothing to bring: {bucket.output} has no other state of this run")
         return
     before = bucket.last_writer() or {}
-    _say(f"back: from {bucket.output}, last written by {before['host']} ({before['since']})")
+    say(f"back: from {bucket.output}, last written by {before['host']} ({before['since']})")
     done = bucket.bring_back()
-    _say(f"back: {done:,} chunks are done")
+    say(f"back: {done:,} chunks are done")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -112,6 +119,7 @@ def main(argv: Sequence[str]) -> int:
     workspace = locate(args.dataset, args.pipeline)
     access = Access(args.endpoint_url, args.profile).checked()
     bucket = _bucket(args, workspace, access)
+    say = _silently if args.quiet else _aloud
     with locked(workspace):
         if args.direction == "in":
             if not args.input and bucket is None:
@@ -119,15 +127,15 @@ def main(argv: Sequence[str]) -> int:
                     Exit.USAGE, "bring what in?", "images: --input URL; results: --output URL"
                 )
             if args.input:
-                images_in(workspace, args.input, access)
+                images_in(workspace, args.input, access, say)
             if args.output and bucket:
-                results_in(bucket, only_if_ahead=False)
+                results_in(bucket, say, only_if_ahead=False)
         elif bucket is None:
             raise BpcpError(Exit.USAGE, "no place to send to: --output s3://BUCKET/PREFIX")
         elif args.direction == "out":
-            results_out(bucket)
+            results_out(bucket, say)
         else:
-            results_in(bucket, only_if_ahead=True)
+            results_in(bucket, say, only_if_ahead=True)
             bucket.sign()
     return Exit.OK
 

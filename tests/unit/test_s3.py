@@ -412,7 +412,7 @@ def test_a_file_that_cannot_be_written_is_not_tried_again(
 
 def upload(url: str, path: Path, address: str) -> None:
     subprocess.run(
-        [s3._aws_command(), "--endpoint-url", url, "s3", "cp", "--only-show-errors",
+        [s3.aws_command(), "--endpoint-url", url, "s3", "cp", "--only-show-errors",
          str(path), address],
         env={**os.environ, "AWS_DEFAULT_REGION": "us-east-1"},
         check=True, capture_output=True,
@@ -513,7 +513,7 @@ def fake_aws(
         'exit "${codes[n - 1]}"\n'
     )
     script.chmod(0o755)
-    monkeypatch.setattr(s3, "_aws_command", lambda: str(script))
+    monkeypatch.setattr(s3, "aws_command", lambda: str(script))
     return lambda: [call.split("\n")[1:-1] for call in log.read_text().split("#")[1:]]
 
 

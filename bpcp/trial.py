@@ -1,0 +1,142 @@
+"""The processes of a profile: their image sets, their folders, and whether all went well."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bpcp import cellprofiler, imagelist, pipeline, plan, selection
+from bpcp.cut import Cut, chunks_of, order
+from bpcp.errors import BpcpError, Exit
+from bpcp.measure import Observed, Work, observe
+from bpcp.samples import Candidate, candidates
+from bpcp.verdict import Expected, judge
+from bpcp.workspace import Workspace, locate
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is profiled.
+
+    Attributes
+    ----------
+    cut : Cut
+        The image sets in the order of their ImageNumbers.
+    there : list of Candidate
+        Those whose files are there, or an even part of them.
+    lacking : int
+        How many of those looked at lack a file.
+    """
+
+    workspace: Workspace
+    pipe: pipeline.Pipeline
+    settings: plan.Settings
+    cut: Cut
+    there: list[Candidate]
+    lacking: int
+
+    def sizes(self, slots: int) -> list[int]:
+        """Give the image sets of each chunk that a run with so many slots would be cut into."""
+        settings = replace(self.settings, slots=slots)
+        return [len(places) for places in plan.places_of(self.pipe, settings, self.cut, [])[0]]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the processes of a profile work, and what with."""
+
+    subject: Subject
+    command: Sequence[str]
+    expected: Sequence[Expected]
+    folder: Path
+
+    def work(self, number: int, chosen: Sequence[Candidate]) -> Work:
+        """Lay out the folder of a process, 1-based, and give what it is to do."""
+        cut = self.subject.cut
+        places = [c.place for c in chosen]
+        chunk = next(iter(chunks_of(cut, [places], whole=False, recipe="")))
+        home = self.folder / str(number)
+        for name in ("output", "tmp"):
+            (home / name).mkdir(parents=True)
+        image_list = home / "images.csv"
+        rows = [*chunk.rows, *filter(None, [chunk.witness])]
+        imagelist.write(image_list, cut.images.header, rows)
+        log = self.subject.workspace.attempt_log("profile", number)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        job = cellprofiler.Job(
+            self.subject.pipe.path,
+            image_list,
+            1,
+            len(places),
+            home / "output",
+            home / "tmp",
+            home / "done",
+        )
+        return Work(job, log)
+
+    def observe(self, works: Sequence[Work]) -> tuple[Observed, float]:
+        """Run processes side by side; give also the seconds of the check for an image set.
+
+        Raises
+        ------
+        BpcpError
+            1 where what they wrote is not good.
+        """
+        seen = observe(works, self.command, self.subject.settings.root)
+        began = time.monotonic()
+        for work in works:
+            job = work.job
+            said = job.done_file.read_text("utf-8").strip() if job.done_file.is_file() else ""
+            faults = judge(job.output, self.expected, job.first, job.last, said).faults
+            if faults:
+                raise BpcpError(
+                    Exit.SOME_FAILED,
+                    f"an image set of the profile failed: {faults[0]}",
+                    f"see {work.log}",
+                )
+            shutil.rmtree(job.output.parent)
+        return seen, (time.monotonic() - began) / sum(w.job.last for w in works)
+
+
+def subject_of(argv: Sequence[str]) -> Subject:
+    """Read what is profiled.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        As for `bpcp plan`.
+
+    Raises
+    ------
+    BpcpError
+        As `bpcp plan`; 66 where no image is on this machine.
+    """
+    args = plan.parse(argv)
+    workspace = locate(args.dataset, args.pipeline)
+    settings = plan.settings_of(args, workspace)
+    pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
+    images = selection.rebase(imagelist.read(workspace.image_list), pipe, settings.root)
+    if settings.use_lists:
+        images, _ = selection.select(images, workspace)
+    cut = order(images, pipe, settings.group_by)
+    return Subject(workspace, pipe, settings, cut, *candidates(cut.images, settings.root))
+
+
+@contextmanager
+def bench(
+    subject: Subject, command: Sequence[str], expected: Sequence[Expected]
+) -> Iterator[Bench]:
+    """Make a private folder where a run would have its own; gone at every end."""
+    home = subject.settings.tmpdir or subject.workspace.attempts
+    home.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bpcp-profile-", dir=home))
+    try:
+        yield Bench(subject, command, expected, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
