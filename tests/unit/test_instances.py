@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, refused
 
-from bpcp import instances, profile, profile_words
+from bpcp import instances, profile, profile_words, s3
 from bpcp.errors import Exit
 from bpcp.figures import Figures
 from bpcp.instances import Catalog, Instance, load, offers, prices, refresh, worth_showing

@@ -284,11 +284,12 @@ def watch(tmp_path: Path, code: str, many: int = 1) -> Observed:
 
 
 def test_memory_of_children_counts(tmp_path: Path) -> None:
-    child = "import time; x = bytearray(b'x') * 80_000_000; time.sleep(1)"
+    child = "import time; x = bytearray(b'x') * 300_000_000; time.sleep(1)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     seen = watch(tmp_path, parent, many=2)
     for process in seen.processes:
-        assert 76 < process.peak_mb < 130 and process.code == 0
+        # beyond what pytest itself has: a process inherits that mark until its exec
+        assert 286 < process.peak_mb < 350 and process.code == 0
     assert max(mb for _, mb in seen.total) > 1.5 * 76
     if seen.group_mb is not None:
         assert seen.group_mb > 150
