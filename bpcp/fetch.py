@@ -27,7 +27,8 @@ from bpcp import imagelist, s3, staging
 from bpcp.background import Told, serve
 from bpcp.disks import mount_of
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.limits import GB, PROCESS_MEM_GB, read_limits, to_bytes
+from bpcp.limits import GB, read_limits, to_bytes
+from bpcp.slots import process_gb
 from bpcp.sources import Source
 from bpcp.staging import Inputs
 from bpcp.todo import left
@@ -192,7 +193,8 @@ def room(workspace: Workspace, run: Json, slots: int, space: int | None) -> Room
         store = Path(tempfile.mkdtemp(prefix=staging.STORE_PREFIX, dir=home))
         free = staging.free_bytes(home)
         if mount_of(home).is_memory:
-            memory = read_limits().mem_free_gb * GB - slots * PROCESS_MEM_GB * GB
+            each_gb = process_gb(workspace, run["pipeline_sha256"])
+            memory = (read_limits().mem_free_gb - slots * each_gb) * GB
             free = min(free, max(0, int(memory)))
         return Room(store, free if space is None else min(space, free), slots, own)
     return Room(None, own, slots)

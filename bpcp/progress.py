@@ -37,7 +37,10 @@ class Watch:
         self.workspace = workspace
         self.open: dict[str, Planned] = {p.id: p for p in read_plan(workspace)}
         self.total = sum(len(p.image_numbers) for p in self.open.values())
-        self.last_module = int((read_json(workspace.run) or {})["last_module"])
+        run = read_json(workspace.run) or {}
+        self.last_module, self.fetches = int(run["last_module"]), bool(run["fetches"])
+        # chunks whose images are here before they run
+        self.ahead = 0
         self.done = self.failed = self.running = self.under_way = 0
         self._read: dict[str, tuple[int, int]] = {}
         self.look()
@@ -46,7 +49,7 @@ class Watch:
 
     def look(self) -> None:
         """Read what has changed."""
-        self.running = self.under_way = 0
+        self.running = self.under_way = self.ahead = 0
         for chunk_id, planned in list(self.open.items()):
             found = verdict(self.workspace, planned)
             running = read_json(self.workspace.chunk(chunk_id).running)
@@ -60,6 +63,8 @@ class Watch:
                 self.failed += len(found["failed"])
                 self.done += len(planned.image_numbers) - len(found["failed"])
                 del self.open[chunk_id]
+            elif self.fetches and self.workspace.chunk(chunk_id).fetched.exists():
+                self.ahead += 1
 
     def line(self, width: int) -> str:
         """Give the line to show, at most `width` characters."""
@@ -68,6 +73,8 @@ class Watch:
         gained = reached - self.at_start
         filled = _BAR * reached // self.total
         words = [f"{reached:,}/{self.total:,} image sets", f"{self.running} running"]
+        if self.fetches:
+            words.append(f"{self.ahead} ahead")
         if self.failed:
             words.append(f"{self.failed} failed")
         if gained > 0:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bpcp import fetch, staging
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.limits import GB, PROCESS_MEM_GB, Limits, read_limits, to_bytes
+from bpcp.limits import GB, Limits, read_limits, to_bytes
+from bpcp.slots import process_gb
 from bpcp.sync import amount
 from bpcp.workspace import Workspace, of_status, read_json, read_plan
 
@@ -29,7 +30,7 @@ def wanted(workspace: Workspace, slots: int) -> int:
     return slots * most
 
 
-def size(asked: str, need: int, slots: int, limits: Limits) -> tuple[int, str]:
+def size(asked: str, need: int, processes_gb: float, limits: Limits) -> tuple[int, str]:
     """Choose the size of a RAM disk.
 
     Parameters
@@ -38,6 +39,8 @@ def size(asked: str, need: int, slots: int, limits: Limits) -> tuple[int, str]:
         A size as `to_bytes` reads it, or "auto".
     need : int
         Bytes that are of use.
+    processes_gb : float
+        Memory that all processes take.
 
     Returns
     -------
@@ -51,13 +54,13 @@ def size(asked: str, need: int, slots: int, limits: Limits) -> tuple[int, str]:
     BpcpError
         64 where `asked` is neither; 78 where the memory left is too little for any.
     """
-    left = int(_SHARE * (limits.mem_free_gb - slots * PROCESS_MEM_GB) * GB)
+    left = int(_SHARE * (limits.mem_free_gb - processes_gb) * GB)
     if asked == "auto":
         if left < _LEAST:
             raise BpcpError(
                 Exit.BAD_SETTING,
-                f"no memory left for a RAM disk: {limits.mem_free_gb:.1f} GB are free, and"
-                f" {slots} processes take {slots * PROCESS_MEM_GB:.1f} GB",
+                f"no memory left for a RAM disk: {limits.mem_free_gb:.1f} GB are free, and the"
+                f" processes take {processes_gb:.1f} GB",
                 "fewer processes (-P), or no --ramdisk",
             )
         return max(_LEAST, min(need, left)), ""
@@ -69,8 +72,8 @@ def size(asked: str, need: int, slots: int, limits: Limits) -> tuple[int, str]:
         raise BpcpError(Exit.USAGE, f"--ramdisk {asked}: less than 1 MB", "auto, 8G, 500M")
     if found > left:
         return found, (
-            f"a RAM disk of {amount(found)} and {slots} processes may need more than the"
-            f" {limits.mem_free_gb:.1f} GB of memory that are free"
+            f"a RAM disk of {amount(found)} and processes of {processes_gb:.1f} GB may need more"
+            f" than the {limits.mem_free_gb:.1f} GB of memory that are free"
         )
     return found, ""
 
@@ -85,7 +88,9 @@ def main(argv: Sequence[str]) -> int:
     workspace = of_status(args.run)
     slots = min(args.slots, max(1, len(read_plan(workspace))))
     need = wanted(workspace, slots) if args.size == "auto" else 0
-    found, warning = size(args.size, need, slots, read_limits())
+    sha256 = str((read_json(workspace.run) or {})["pipeline_sha256"])
+    processes_gb = slots * process_gb(workspace, sha256)
+    found, warning = size(args.size, need, processes_gb, read_limits())
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
     print(found)

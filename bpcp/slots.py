@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.limits import GB, Limits, read_limits
+from bpcp.limits import GB, PROCESS_MEM_GB, Limits, read_limits
 from bpcp.publish import sha256
 from bpcp.workspace import Json, Workspace, locate, read_json
 
@@ -75,6 +75,14 @@ def carried(workspace: Workspace, pipeline_sha256: str, limits: Limits) -> Carri
     process_mb = float(found["prediction"]["process_mb"])
     jobs = fit(free_mb(limits), process_mb)
     return Carried(jobs, process_mb, float(found["figures"]["set_s"]), limits.mem_free_gb)
+
+
+def process_gb(workspace: Workspace, pipeline_sha256: str) -> float:
+    """Give what a process takes at its peak in GB: by the last profile, or as most do."""
+    found = known(workspace, pipeline_sha256)
+    if found is None:
+        return PROCESS_MEM_GB
+    return (float(found["prediction"]["process_mb"]) + BESIDE_MB) * 1024**2 / GB
 
 
 def asked(jobs: str, cores: int) -> int:

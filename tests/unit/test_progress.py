@@ -56,6 +56,20 @@ def test_counts_what_runs_and_what_is_done(planned: Screen) -> None:
     assert watch.line(200).startswith(f"[{'#' * 20}] 6/6 image sets · 0 running")
 
 
+def test_chunks_whose_images_are_here_before_they_run(screen: Screen) -> None:
+    screen.fill(6)
+    # a RAM disk: images are fetched
+    screen.plan("-q", "--chunk-size", "2", "--ramdisk")
+    watch = Watch(screen.workspace)
+    assert watch.line(200).endswith("0/6 image sets · 0 running · 0 ahead")
+    first, second, _ = screen.chunks()
+    for name in (first, second):
+        write_json(screen.workspace.chunk(name).fetched, {})
+    start_attempt(screen, first)
+    watch.look()
+    assert watch.line(200).endswith("1 running · 1 ahead")
+
+
 def test_a_log_that_is_not_there_yet(planned: Screen) -> None:
     watch = Watch(planned.workspace)
     start_attempt(planned, planned.chunks()[0]).unlink()
