@@ -7,11 +7,11 @@ SHELL := bash
 VENV := $(or $(BPCP_VENV),$(CURDIR)/.venv)
 BIN := $(VENV)/bpcp/bin
 DEMO := $(or $(DEMO_DIR),$(CURDIR)/demo)
-SCRIPTS := run_analysis_pipeline.sh .ci/run bin/bpcp* bin/lib/*.bash ami_setup/*.sh ami_setup/*.bash tests/*.sh docs/*.sh
+SCRIPTS := run_analysis_pipeline.sh .ci/run bin/bpcp* bin/lib/*.bash ami_setup/*.sh ami_setup/*/*.sh ami_setup/*.bash tests/*.sh tests/ami/*.sh docs/*.sh
 
 export BPCP_VENV := $(VENV)
 
-.PHONY: help setup setup-dev demo test check format docs unit bats e2e proof bench clean
+.PHONY: help setup setup-dev demo test check format docs unit bats e2e proof bench ami-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -33,6 +33,7 @@ check: ## lint, formats and types, in seconds
 	@"$(BIN)/ruff" check --quiet .
 	@"$(BIN)/ruff" format --quiet --check .
 	@"$(BIN)/mypy" --no-error-summary
+	@"$(BIN)/mypy" --no-error-summary ami_setup/version_info.py
 	@shellcheck -x $(wildcard $(SCRIPTS))
 	@shfmt -i 2 -ci -d $(wildcard $(SCRIPTS))
 	@docs/generate.sh - | diff - docs/commands.md || { echo 'docs/commands.md is not what the commands say: make docs' >&2; exit 1; }
@@ -58,8 +59,13 @@ e2e: ## runs of the real CellProfiler: the promise, kills, failures
 proof: ## prove that the tests can fail
 	@tests/proof.sh
 
-bench: setup ## a table of ratios: bpcp against one plain CellProfiler process, on this machine
+bench: setup-dev ## tables of ratios: bpcp against one plain process; S3 and a RAM disk against local files
 	@bin/bpcp-bench
+	@"$(BIN)/python" tests/bench/transfer.py
+
+ami-test: ## build the machine image in pristine roots and use it there, as root; about 8 minutes each
+	@tests/ami/pristine.sh debian-12
+	@tests/ami/pristine.sh ubuntu-22.04
 
 clean: ## remove the environments, the demo and caches
 	@rm -rf .venv demo build .pytest_cache .mypy_cache .ruff_cache

@@ -136,7 +136,8 @@ def _bytes_of(task: Task, rows: Sequence[Row]) -> int:
 
 def _staged(task: Task, first: int, last: int, folder: Path) -> tuple[Path, str | Path, str]:
     """Give the list that an attempt reads, where it is started, and its mirror, or ""."""
-    if not task.inputs.places:
+    # in /, CellProfiler finds no image whose folder is relative
+    if not task.inputs.places and task.root != Path("/"):
         return task.image_list, task.run["root"], ""
     mirror = folder / "input"
     rows = task.rows[first - task.first : last - task.first + 1]
@@ -144,7 +145,7 @@ def _staged(task: Task, first: int, last: int, folder: Path) -> tuple[Path, str 
     images = imagelist.read(task.image_list)
     moved = (staging.rewritten(images.header, row, str(mirror)) for row in images.rows)
     imagelist.write(folder / "images.csv", images.header, moved)
-    return folder / "images.csv", f"{mirror}{task.root}", str(mirror)
+    return folder / "images.csv", Path(f"{mirror}{task.root}"), str(mirror)
 
 
 def _run_cellprofiler(

@@ -183,6 +183,7 @@ broken() {
   assert_success
   assert_equal "$(<"$venv/servers/package-lock.json")" "$(<"$root/tests/servers/package-lock.json")"
   : >"$CALLS"
+  unset MISSING
   run "$install" --dev --venv "$venv"
   assert_success
   assert_output --partial "have     the tests' S3 server"
