@@ -284,7 +284,7 @@ class Fetcher:
     def _await_end(self) -> None:
         while self.ahead:
             time.sleep(_LOOK_S)
-            self._let_go()
+            self.let_go()
 
     def _is_in_the_way(self, want: Want) -> bool:
         at = Path(want.name)
@@ -365,7 +365,7 @@ class Fetcher:
         if store and not self._may_fit(chunk_id):
             store = None
         while not self._is_over(chunk_id):
-            self._let_go()
+            self.let_go()
             size = sum(w.size for w, _ in self._missing(chunk_id, store))
             used = self.used(store)
             at = store or _existing(Path(self.run["root"]))
@@ -393,7 +393,7 @@ class Fetcher:
         size = sum(w.size for w in self.orders[chunk_id])
         return size + self._reserve(chunk_id) <= self.room.budget
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """Remove what no chunk needs any more."""
         for chunk_id in list(self.ahead):
             if self._is_over(chunk_id):
@@ -465,6 +465,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         fetcher.fetch(left(workspace))
     except Told:
+        # what the last chunks read, too
+        fetcher.let_go()
         fetcher.clear()
         # not sys.exit: that would wait for what waits for an answer
         os._exit(Exit.OK)
