@@ -48,7 +48,7 @@ docs: ## write docs/commands.md from the commands' own help
 	@docs/generate.sh
 
 unit: ## tests of the Python modules
-	@"$(BIN)/python" -m pytest -q tests/unit
+	@"$(BIN)/python" -m pytest -q -n auto --dist loadfile tests/unit
 
 bats: ## tests of the commands
 	@bats --jobs 2 tests/bats

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -55,7 +56,9 @@ def test_what_is_measured_and_kept(screen: Screen, capsys: pytest.CaptureFixture
     assert [m["name"] for m in found["modules"]] == [
         "LoadData", "IdentifyPrimaryObjects", "SaveImages", "ExportToSpreadsheet",
     ]  # fmt: skip
-    assert 5 < found["figures"]["pss_mb"] <= found["figures"]["peak_mb"] < 300
+    # a process inherits the mark of who started it until its exec; here that is all of pytest
+    own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    assert 5 < found["figures"]["pss_mb"] <= found["figures"]["peak_mb"] < 300 + own_mb
     assert found["prediction"]["slots"] == 2
     assert found["machine"]["carries"] > 2
     for suffix in (".svg", ".png"):
@@ -289,7 +292,8 @@ def test_memory_of_children_counts(tmp_path: Path) -> None:
     seen = watch(tmp_path, parent, many=2)
     for process in seen.processes:
         # beyond what pytest itself has: a process inherits that mark until its exec
-        assert 286 < process.peak_mb < 350 and process.code == 0
+        own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        assert 286 < process.peak_mb < max(350, own_mb + 50) and process.code == 0
     assert max(mb for _, mb in seen.total) > 1.5 * 76
     if seen.group_mb is not None:
         assert seen.group_mb > 150

@@ -95,6 +95,7 @@ def test_main_prints_paths_for_a_script(
     paths = capfdbinary.readouterr().out.split(b"\0")
     own = (
         found.status, found.log, found.lock, found.joblog, found.events, found.fetching,
+        found.ramdisk,
     )  # fmt: skip
     assert paths == [*map(os.fsencode, own), b""]
 
