@@ -102,7 +102,7 @@ parse() {
       --endpoint-url) need_value "$1" "${@:2:1}" && access+=("--endpoint-url=$2") && shift 2 ;;
       --profile) need_value "$1" "${@:2:1}" && access+=("--profile=$2") LOG_ACCESS=("--profile=$2") && shift 2 ;;
       --cloudwatch) need_value "$1" "${@:2:1}" && LOG_GROUP=$2 && shift 2 ;;
-      --space) need_value "$1" "${@:2:1}" && SPACE=$2 && shift 2 ;;
+      --space) need_value "$1" "${@:2:1}" && plan+=("--space=$2") && shift 2 ;;
       --format) need_value "$1" "${@:2:1}" && add_format "$2" && shift 2 ;;
       --keep-chunks) keep=1 && shift ;;
       --dry-run) dry_run=1 && shift ;;
@@ -151,7 +151,7 @@ leave() {
 # make_ramdisk SLOTS -- makes the RAM disk that was asked for
 make_ramdisk() {
   local bytes
-  bytes=$(python_step bpcp.ramdisk "$STATUS_DIR" "--size=$ramdisk" --slots "$1") || return
+  bytes=$(python_step bpcp.ramdisk "$STATUS_DIR" --slots "$1") || return
   open_ramdisk "$RAMDISK_DIR" "$bytes"
   told "RAM disk: $((bytes >> 20)) MB at $RAMDISK_DIR"
 }
@@ -177,7 +177,7 @@ main() {
   slots=$(slots_of "$jobs" "$dataset" "$pipeline" "$quiet")
   # with =, for a name may begin with a dash
   plan+=("--dataset=$dataset" "--pipeline=$pipeline" --slots "$slots" ${quiet:+-q} "${access[@]}")
-  plan+=(${tmpdir:+"--tmpdir=$tmpdir"} ${ramdisk:+--ramdisk} ${output:+"--output=$output"})
+  plan+=(${tmpdir:+"--tmpdir=$tmpdir"} ${ramdisk:+"--ramdisk=$ramdisk"} ${output:+"--output=$output"})
   need_tools
   if [[ -n $dry_run ]]; then
     run_python bpcp.plan "${plan[@]}" --dry-run

@@ -27,7 +27,7 @@ from bpcp import imagelist, s3, staging
 from bpcp.background import Told, serve
 from bpcp.disks import mount_of
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.limits import GB, read_limits, to_bytes
+from bpcp.limits import GB, read_limits
 from bpcp.slots import process_gb
 from bpcp.sources import Source
 from bpcp.staging import Inputs
@@ -177,14 +177,10 @@ class Room:
     own: int = 0
 
 
-def room(workspace: Workspace, run: Json, slots: int, space: int | None) -> Room:
-    """Work out how much may be brought where; makes the folder on the RAM disk.
-
-    Parameters
-    ----------
-    space : int or None
-        Bytes that the user grants to images that were fetched; None leaves it to bpcp.
-    """
+def room(workspace: Workspace, run: Json, slots: int) -> Room:
+    """Work out how much may be brought where; makes the folder on the RAM disk."""
+    # what the user grants to images that were fetched
+    space = run["space"]
     at = _existing(Path(run["root"]))
     # results go to some disk too, often this one
     own = int(0.8 * staging.free_bytes(at)) if space is None else space
@@ -456,12 +452,11 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser("run")
     parser.add_argument("run", type=Path)
     parser.add_argument("--slots", type=int, required=True)
-    parser.add_argument("--space", type=to_bytes)
     args = parser.parse_args(argv)
     serve()
     workspace = of_status(args.run)
     run = read_json(workspace.run) or {}
-    fetcher = Fetcher(workspace, run, room(workspace, run, args.slots, args.space))
+    fetcher = Fetcher(workspace, run, room(workspace, run, args.slots))
     try:
         fetcher.fetch(left(workspace))
     except Told:

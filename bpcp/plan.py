@@ -27,7 +27,7 @@ from bpcp.cut import (
 )
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.imagelist import ImageList, Row, row_text
-from bpcp.limits import read_limits
+from bpcp.limits import read_limits, to_bytes
 from bpcp.publish import sha256
 from bpcp.s3 import Access, Address
 from bpcp.sources import Listed, Source
@@ -74,8 +74,11 @@ class Settings:
         Where images come from that are not on this machine.
     output : dict or None
         The bucket that results go to, as `bucket.Bucket` reads it.
-    ramdisk : bool
-        Whether `tmpdir` will be a RAM disk; it is made after the plan.
+    ramdisk : str
+        The size of the RAM disk that `tmpdir` will be, or "auto"; "" is none. It is made after
+        the plan.
+    space : int or None
+        Bytes that images may take at once that were fetched; None leaves it to bpcp.
     """
 
     chunk_size: int | None
@@ -87,7 +90,8 @@ class Settings:
     ask_again: bool = False
     source: Source = field(default_factory=Source)
     output: Json | None = None
-    ramdisk: bool = False
+    ramdisk: str = ""
+    space: int | None = None
 
 
 def _ask_cellprofiler(pipe: pipeline.Pipeline, cut: Cut, old: Json, again: bool) -> Json:
@@ -232,6 +236,8 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "tmpdir": str(settings.tmpdir) if settings.tmpdir else None,
         "source": settings.source.to_json(),
         "output": settings.output,
+        "ramdisk": settings.ramdisk,
+        "space": settings.space,
         "stages": stages,
         "fetches": stages or bool(remote),
         "cutting": _cutting(settings),
@@ -278,7 +284,7 @@ def _where(name: str, settings: Settings) -> str:
 def _is_elsewhere(images: ImageList, settings: Settings, remote: Listed) -> bool:
     """Tell whether images should be brought to the disk that -t names; the first row decides."""
     if settings.tmpdir is None or settings.ramdisk:
-        return settings.ramdisk
+        return bool(settings.ramdisk)
     here = settings.tmpdir.stat().st_dev
     for _, name in imagelist.files(images.header, images.rows[0], settings.root):
         try:
@@ -457,7 +463,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-d", "--dataset", required=True)
     parser.add_argument("-p", "--pipeline", required=True, type=Path)
     parser.add_argument("-t", "--tmpdir", type=Path)
-    parser.add_argument("--ramdisk", action="store_true")
+    parser.add_argument("--ramdisk", default="")
+    parser.add_argument("--space", default="")
     parser.add_argument("-k", "--group_by_plate", action="store_true")
     parser.add_argument("-c", "--create_groups_from_data_file", action="store_true")
     parser.add_argument("-w", "--overwrite_batchfile", action="store_true")
@@ -505,13 +512,27 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
         use_lists=not args.create_groups_from_data_file,
         root=Path(root).resolve() if root else workspace.base,
         tmpdir=workspace.ramdisk if args.ramdisk else args.tmpdir and args.tmpdir.resolve(),
-        ramdisk=args.ramdisk,
+        ramdisk=_size("--ramdisk", args.ramdisk),
+        space=to_bytes(_size("--space", args.space)) if args.space else None,
         ask_again=args.overwrite_batchfile,
         source=source,
         output={"url": str(Address.parse(args.output)), **access.to_json()}
         if args.output
         else None,
     )
+
+
+def _size(option: str, asked: str) -> str:
+    """Give a size, or "auto" where --ramdisk may be that, as it was asked for."""
+    if asked and not (asked == "auto" and option == "--ramdisk"):
+        try:
+            enough = to_bytes(asked) >= 1 << 20
+        except ValueError:
+            enough = False
+        if not enough:
+            good = "auto, 8G, 500M" if option == "--ramdisk" else "200G, 1.5T"
+            raise BpcpError(Exit.USAGE, f"{option} {asked}: not a size, or less than 1 MB", good)
+    return asked
 
 
 def describe(plan: Plan, slots: int) -> str:

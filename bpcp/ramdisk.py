@@ -36,7 +36,7 @@ def size(asked: str, need: int, processes_gb: float, limits: Limits) -> tuple[in
     Parameters
     ----------
     asked : str
-        A size as `to_bytes` reads it, or "auto".
+        "auto", or a size as `limits.to_bytes` reads it.
     need : int
         Bytes that are of use.
     processes_gb : float
@@ -52,7 +52,7 @@ def size(asked: str, need: int, processes_gb: float, limits: Limits) -> tuple[in
     Raises
     ------
     BpcpError
-        64 where `asked` is neither; 78 where the memory left is too little for any.
+        78 where the memory left is too little for any.
     """
     left = int(_SHARE * (limits.mem_free_gb - processes_gb) * GB)
     if asked == "auto":
@@ -64,12 +64,7 @@ def size(asked: str, need: int, processes_gb: float, limits: Limits) -> tuple[in
                 "fewer processes (-P), or no --ramdisk",
             )
         return max(_LEAST, min(need, left)), ""
-    try:
-        found = to_bytes(asked)
-    except ValueError:
-        raise BpcpError(Exit.USAGE, f"--ramdisk {asked}: not a size", "auto, 8G, 500M") from None
-    if found < 1 << 20:
-        raise BpcpError(Exit.USAGE, f"--ramdisk {asked}: less than 1 MB", "auto, 8G, 500M")
+    found = to_bytes(asked)
     if found > left:
         return found, (
             f"a RAM disk of {amount(found)} and processes of {processes_gb:.1f} GB may need more"
@@ -82,15 +77,14 @@ def main(argv: Sequence[str]) -> int:
     """Print the size of the RAM disk for a plan, in bytes."""
     parser = Parser("run")
     parser.add_argument("run", type=Path)
-    parser.add_argument("--size", required=True)
     parser.add_argument("--slots", type=int, required=True)
     args = parser.parse_args(argv)
     workspace = of_status(args.run)
     slots = min(args.slots, max(1, len(read_plan(workspace))))
-    need = wanted(workspace, slots) if args.size == "auto" else 0
-    sha256 = str((read_json(workspace.run) or {})["pipeline_sha256"])
-    processes_gb = slots * process_gb(workspace, sha256)
-    found, warning = size(args.size, need, processes_gb, read_limits())
+    run = read_json(workspace.run) or {}
+    need = wanted(workspace, slots) if run["ramdisk"] == "auto" else 0
+    processes_gb = slots * process_gb(workspace, run["pipeline_sha256"])
+    found, warning = size(run["ramdisk"], need, processes_gb, read_limits())
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
     print(found)

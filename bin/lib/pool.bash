@@ -14,7 +14,6 @@ LEFT=0        # how many chunks were left to run
 DRAINING=''   # whether no new chunks are started, but those that run go on
 LOG_GROUP=''  # the CloudWatch log group that events are sent to
 LOG_ACCESS=() # how it is reached
-SPACE=''      # how much room fetched images may take; empty leaves it to bpcp
 
 # need_tools -- refuses to start where a tool that every run needs is missing
 need_tools() {
@@ -127,7 +126,7 @@ start_fetcher() {
   # chunks wait for their images while this lock is held: by the fetcher, as long as it lives
   exec 8>>"$FETCHING"
   flock 8
-  (run_python bpcp.fetch "$STATUS_DIR" --slots "$1" ${SPACE:+"--space=$SPACE"}) 9>&- &
+  (run_python bpcp.fetch "$STATUS_DIR" --slots "$1") 9>&- &
   FETCHER=$!
   exec 8>&-
 }

@@ -147,7 +147,9 @@ private() {
   for size in lots 1 -3 ''; do
     go --ramdisk "$size"
     assert_failure 64
-    gone
+    go --space "$size"
+    assert_failure 64
+    assert [ ! -e "$state/run.json" ]
   done
   go --ramdisk auto -t "$BATS_TEST_TMPDIR"
   assert_failure 64

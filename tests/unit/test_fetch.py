@@ -90,14 +90,13 @@ def fetching(screen: Screen, room: Room, chunks: Sequence[str] = ()) -> Iterator
         raise caught[0]
 
 
-def start(screen: Screen, *options: str) -> subprocess.Popen[str]:
+def start(screen: Screen) -> subprocess.Popen[str]:
     """Start one who fetches, as the entry script does: it holds the lock as long as it lives."""
     handle = os.open(screen.workspace.fetching, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         return subprocess.Popen(
-            [sys.executable, "-m", "bpcp.fetch", str(screen.workspace.status), "--slots", "2",
-             *options],
+            [sys.executable, "-m", "bpcp.fetch", str(screen.workspace.status), "--slots", "2"],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             pass_fds=[handle], stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -106,8 +105,8 @@ def start(screen: Screen, *options: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def started(screen: Screen, *options: str) -> Iterator[subprocess.Popen[str]]:
-    process = start(screen, *options)
+def started(screen: Screen) -> Iterator[subprocess.Popen[str]]:
+    process = start(screen)
     try:
         yield process
     finally:
@@ -582,7 +581,8 @@ def test_the_process_fetches_what_is_left_within_its_space(
         screen.add(f"f{i}.tif", 1000)
     screen.write()
     names = in_bucket(screen, bucket)
-    with started(screen, "--space", "2K") as process:
+    write_json(screen.workspace.run, {**screen.run_json(), "space": 2048})
+    with started(screen) as process:
         wait_for(lambda: is_ready(screen, names[1]))
         threading.Event().wait(0.5)
         assert not is_ready(screen, names[2])

@@ -59,7 +59,7 @@ def test_counts_what_runs_and_what_is_done(planned: Screen) -> None:
 def test_chunks_whose_images_are_here_before_they_run(screen: Screen) -> None:
     screen.fill(6)
     # a RAM disk: images are fetched
-    screen.plan("-q", "--chunk-size", "2", "--ramdisk")
+    screen.plan("-q", "--chunk-size", "2", "--ramdisk", "auto")
     watch = Watch(screen.workspace)
     assert watch.line(200).endswith("0/6 image sets · 0 running · 0 ahead")
     first, second, _ = screen.chunks()

@@ -42,16 +42,22 @@ def test_a_size_is_obeyed_with_a_warning_where_it_is_too_large() -> None:
     assert "may need more than the 32.0 GB" in warning
 
 
-@pytest.mark.parametrize("asked", ["", "big", "-1G", "1 G G", "1P", "0", "1000"])
-def test_a_wrong_size(asked: str) -> None:
-    refused(Exit.USAGE, "--ramdisk", ramdisk.size, asked, 0, 1, limits(32))
+@pytest.mark.parametrize("option", ["--ramdisk", "--space"])
+@pytest.mark.parametrize("asked", ["big", "-1G", "1 G G", "1P", "0", "1000"])
+def test_a_wrong_size_is_refused_before_anything_is_written(
+    screen: Screen, option: str, asked: str
+) -> None:
+    screen.fill(2)
+    refused(Exit.USAGE, f"{option} {asked}: not a size", screen.plan, f"{option}={asked}")
+    assert not screen.workspace.status.exists()
+    screen.plan(f"{option}=1.5G", "-q")
 
 
 def test_what_slots_can_use(screen: Screen, tmp_path: Path) -> None:
     for i in range(4):
         screen.add(f"f{i}.tif", 3 * MB)
     screen.write()
-    screen.plan("-q", "--chunk-size", "2", "--ramdisk")
+    screen.plan("-q", "--chunk-size", "2", "--ramdisk", "auto")
     # two chunks of 6 MB, and one's output: as much again, and 64 MB beside it
     expected = 2 * (3 * 6 * MB + 64e6)
     assert ramdisk.wanted(screen.workspace, 2) == pytest.approx(expected, rel=0.01)
@@ -61,9 +67,9 @@ def test_the_last_profile_says_what_processes_take(
     screen: Screen, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     screen.fill(4)
-    screen.plan("-q", "--chunk-size", "2", "--ramdisk")
+    screen.plan("-q", "--chunk-size", "2", "--ramdisk", "auto")
     monkeypatch.setattr(ramdisk, "read_limits", lambda: limits(4))
-    words = [str(screen.workspace.status), "--size", "auto", "--slots", "2"]
+    words = [str(screen.workspace.status), "--slots", "2"]
     assert ramdisk.main(words) == Exit.OK
     assert int(capsys.readouterr().out) >= 64 * MB
     known = {"pipeline_sha256": screen.run_json()["pipeline_sha256"]}
