@@ -278,7 +278,8 @@ def _home(task: Task, account: Account, first: int, last: int) -> Path:
     if not task.run["tmpdir"]:
         return task.workspace.attempts
     home = Path(task.run["tmpdir"])
-    account.no_room = account.no_room or not has_room(task, home, first, last)
+    # a RAM disk is only there while the entry script runs
+    account.no_room = account.no_room or not home.is_dir() or not has_room(task, home, first, last)
     return task.workspace.attempts if account.no_room else home
 
 

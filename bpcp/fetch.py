@@ -184,8 +184,7 @@ def room(workspace: Workspace, run: Json, slots: int) -> Room:
     at = _existing(Path(run["root"]))
     # results go to some disk too, often this one
     own = int(0.8 * staging.free_bytes(at)) if space is None else space
-    if run["stages"]:
-        home = Path(run["tmpdir"])
+    if run["stages"] and (home := Path(run["tmpdir"])).is_dir():
         store = Path(tempfile.mkdtemp(prefix=staging.STORE_PREFIX, dir=home))
         free = staging.free_bytes(home)
         if mount_of(home).is_memory:

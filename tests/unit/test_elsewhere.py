@@ -14,7 +14,7 @@ import pytest
 from conftest import EXPORT, SAVE, Screen, load_data, refused
 from s3server import Bucket, Proxy
 
-from bpcp import chunk, imagelist, staging, todo
+from bpcp import chunk, fetch, imagelist, staging, todo
 from bpcp.errors import Exit
 from bpcp.workspace import Json, hold, read_json, write_json
 
@@ -363,6 +363,16 @@ def test_where_the_ram_disk_has_too_little_room_attempts_work_on_disk(
     (output,) = outputs(screen)
     assert output.is_relative_to(screen.workspace.attempts)
     assert list(small_ram.iterdir()) == []
+
+
+def test_without_the_ram_disk_that_only_a_whole_run_has_attempts_work_on_disk(
+    screen: Screen,
+) -> None:
+    screen.fill(2)
+    screen.plan("-q", "--ramdisk", "auto")
+    assert not screen.workspace.ramdisk.exists()
+    assert [v["failed"] for v in screen.run()] == [[]]
+    assert fetch.room(screen.workspace, screen.run_json(), 2).store is None
 
 
 def test_what_fails_for_want_of_room_is_repeated_on_disk(
