@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bpcp import __version__, cellprofiler, imagelist, pipeline, selection, stale
@@ -27,10 +27,9 @@ from bpcp.cut import (
 )
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.imagelist import ImageList, Row, row_text
-from bpcp.limits import read_limits, to_bytes
 from bpcp.publish import sha256
-from bpcp.s3 import Access, Address
-from bpcp.sources import Listed, Source
+from bpcp.settings import Settings, settings_of
+from bpcp.sources import Listed
 from bpcp.todo import clear_leftovers
 from bpcp.workspace import (
     Json,
@@ -48,50 +47,6 @@ from bpcp.workspace import (
 
 # Changes whenever what run-chunk does with the same input would give other results.
 _RECIPE = "1"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the user asked for.
-
-    Attributes
-    ----------
-    chunk_size : int or None
-        Image sets in a chunk; None leaves it to bpcp.
-    group_by : tuple of str
-        Metadata tags whose values a chunk must not mix.
-    slots : int
-        How many processes will run at once, for an even cut.
-    use_lists : bool
-        Whether metadata/<dataset>/{platelist,welllist}.txt select what is run.
-    root : Path
-        Where relative image folders start.
-    tmpdir : Path or None
-        Where attempts work; None is inside the run's own folder.
-    ask_again : bool
-        Whether to ask CellProfiler again what it said about this pipeline before.
-    source : Source
-        Where images come from that are not on this machine.
-    output : dict or None
-        The bucket that results go to, as `bucket.Bucket` reads it.
-    ramdisk : str
-        The size of the RAM disk that `tmpdir` will be, or "auto"; "" is none. It is made after
-        the plan.
-    space : int or None
-        Bytes that images may take at once that were fetched; None leaves it to bpcp.
-    """
-
-    chunk_size: int | None
-    group_by: tuple[str, ...]
-    slots: int
-    use_lists: bool
-    root: Path
-    tmpdir: Path | None
-    ask_again: bool = False
-    source: Source = field(default_factory=Source)
-    output: Json | None = None
-    ramdisk: str = ""
-    space: int | None = None
 
 
 def _ask_cellprofiler(pipe: pipeline.Pipeline, cut: Cut, old: Json, again: bool) -> Json:
@@ -478,61 +433,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("-q", "--quiet", action="store_true")
     return parser.parse_args(argv)
-
-
-def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
-    if args.chunk_size is not None and args.chunk_size < 1:
-        raise BpcpError(Exit.USAGE, f"--chunk-size {args.chunk_size}: at least 1")
-    group_by = tuple(k.removeprefix("Metadata_") for k in args.group_by.split(",") if k)
-    if args.group_by_plate:
-        if group_by:
-            raise BpcpError(
-                Exit.USAGE, "-k and --group-by exclude each other", "-k is --group-by Plate"
-            )
-        group_by = ("Plate",)
-    if args.tmpdir is not None and not (
-        args.tmpdir.is_dir() and os.access(args.tmpdir, os.W_OK | os.X_OK)
-    ):
-        raise BpcpError(
-            Exit.CANNOT_CREATE,
-            f"-t {args.tmpdir}: not a folder that can be written",
-            "make it, or name another",
-        )
-    root = os.environ.get("PATHNAME_BASENAME")
-    access = Access(args.endpoint_url, args.profile).checked()
-    source = Source(Address.parse(args.input) if args.input else None, access)
-    if root and not Path(root).is_dir() and not source.input:
-        raise BpcpError(Exit.BAD_SETTING, f"PATHNAME_BASENAME is not a folder: {root}")
-    cores = read_limits().cores
-    return Settings(
-        chunk_size=args.chunk_size,
-        group_by=group_by,
-        # "no limit" is no reason to cut a plate into thousands of chunks
-        slots=args.slots if 0 < args.slots <= 1000 else cores,
-        use_lists=not args.create_groups_from_data_file,
-        root=Path(root).resolve() if root else workspace.base,
-        tmpdir=workspace.ramdisk if args.ramdisk else args.tmpdir and args.tmpdir.resolve(),
-        ramdisk=_size("--ramdisk", args.ramdisk),
-        space=to_bytes(_size("--space", args.space)) if args.space else None,
-        ask_again=args.overwrite_batchfile,
-        source=source,
-        output={"url": str(Address.parse(args.output)), **access.to_json()}
-        if args.output
-        else None,
-    )
-
-
-def _size(option: str, asked: str) -> str:
-    """Give a size, or "auto" where --ramdisk may be that, as it was asked for."""
-    if asked and not (asked == "auto" and option == "--ramdisk"):
-        try:
-            enough = to_bytes(asked) >= 1 << 20
-        except ValueError:
-            enough = False
-        if not enough:
-            good = "auto, 8G, 500M" if option == "--ramdisk" else "200G, 1.5T"
-            raise BpcpError(Exit.USAGE, f"{option} {asked}: not a size, or less than 1 MB", good)
-    return asked
 
 
 def describe(plan: Plan, slots: int) -> str:

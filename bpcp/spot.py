@@ -109,13 +109,14 @@ def endpoint(
 def watch(metadata: Metadata, drain: Callable[[Notice], None], end: Callable[[], None]) -> None:
     """Wait for a notice; then tell the run to start nothing new, and, in time, to end."""
     while True:
+        # also before the first look: a GNU parallel that is told before it listens leaves a process
+        time.sleep(_LOOK_S)
         try:
             notice = metadata.notice()
         except (OSError, ValueError, KeyError):
             notice = None  # a service that is away for a moment; nothing depends on one answer
         if notice is not None:
             break
-        time.sleep(_LOOK_S)
     drain(notice)
     time.sleep(max(0.0, notice.left_s - FLUSH_S))
     end()

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.request import pathname2url
 
 from bpcp import imagelist
 from bpcp.errors import BpcpError
@@ -107,6 +106,7 @@ def restored(cell: str, mirror: str) -> str:
     if cell[:5].lower() != "file:":
         return cell
     from urllib.parse import unquote
+    from urllib.request import pathname2url
 
     head = cell[:7] if cell[5:7] == "//" else cell[:5]
     for own in (_quoted(mirror), pathname2url(mirror)):

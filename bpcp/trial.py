@@ -16,6 +16,7 @@ from bpcp.cut import Cut, chunks_of, order
 from bpcp.errors import BpcpError, Exit
 from bpcp.measure import Observed, Work, observe
 from bpcp.samples import Candidate, candidates
+from bpcp.settings import Settings, settings_of
 from bpcp.verdict import Expected, judge
 from bpcp.workspace import Workspace, locate
 
@@ -36,7 +37,7 @@ class Subject:
 
     workspace: Workspace
     pipe: pipeline.Pipeline
-    settings: plan.Settings
+    settings: Settings
     cut: Cut
     there: list[Candidate]
     lacking: int
@@ -119,7 +120,7 @@ def subject_of(argv: Sequence[str]) -> Subject:
     """
     args = plan.parse(argv)
     workspace = locate(args.dataset, args.pipeline)
-    settings = plan.settings_of(args, workspace)
+    settings = settings_of(args, workspace)
     pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
     images = selection.rebase(imagelist.read(workspace.image_list), pipe, settings.root)
     if settings.use_lists:

@@ -43,7 +43,8 @@ close_build() {
 build() {
   exec >/dev/console 2>&1
   trap close_build EXIT
-  # what cloud-init leaves can be taken away only when it is done
+  # what cloud-init leaves can be taken away only when it is done; how it ended is not this one's
+  # affair, the steps find out what they lack
   cloud-init status --wait >/dev/null || true
   (fetch)
   /opt/bpcp/ami_setup/build.sh --this-machine --commit "$BAKE_COMMIT" --base "$BAKE_BASE"

@@ -214,6 +214,7 @@ analyse() {
 stop() {
   trap '' HUP INT TERM
   if [[ -n $child ]]; then
+    # it may just have ended; this is a stop, so its exit code no longer counts
     kill -TERM "$child" 2>/dev/null || true
     wait "$child" || true
   fi
@@ -255,6 +256,7 @@ main() {
   read_conf
   [[ -z ${set[PROFILE]:-} ]] || access+=(--profile "${set[PROFILE]}")
   [[ -z ${set[ENDPOINT_URL]:-} ]] || access+=(--endpoint-url "${set[ENDPOINT_URL]}")
+  # without cloud-init's word, the AWS tools look for a region themselves
   AWS_DEFAULT_REGION=${set[REGION]:-$(cloud-init query region 2>/dev/null || true)}
   [[ -z $AWS_DEFAULT_REGION ]] || export AWS_DEFAULT_REGION
   if [[ ${set[SHUTDOWN]} == yes && -n ${set[TIME_LIMIT_MIN]:-} ]]; then

@@ -17,6 +17,7 @@ checkout=${checkout:-$BPCP_ROOT}
 # quiet_logs -- lets nobody write to /var/log any more
 quiet_logs() {
   if [[ -d /run/systemd/system ]]; then
+    # not every base has these, and what they left is looked for below and by the validator
     systemctl stop syslog.socket rsyslog.service 2>/dev/null || true
     journalctl --relinquish-var || true
   fi

@@ -10,7 +10,7 @@ from urllib.request import pathname2url
 import pytest
 from conftest import EXPORT, HOSTILE, IDENTIFY, SAVE, Screen, load_data, refused, rows_of
 
-from bpcp import cellprofiler, chunk, plan, todo
+from bpcp import cellprofiler, chunk, plan, settings, todo
 from bpcp.errors import Exit
 from bpcp.workspace import locked, read_plan, write_json
 
@@ -627,8 +627,8 @@ def test_asked_to_cut_otherwise_and_anew_what_is_done_goes(screen: Screen) -> No
 def test_no_limit_of_processes_is_no_reason_for_tiny_chunks(
     screen: Screen, monkeypatch: pytest.MonkeyPatch, slots: str
 ) -> None:
-    limits = replace(plan.read_limits(), cores_seen=2, cores_allowed=2)
-    monkeypatch.setattr(plan, "read_limits", lambda: limits)
+    limits = replace(settings.read_limits(), cores_seen=2, cores_allowed=2)
+    monkeypatch.setattr(settings, "read_limits", lambda: limits)
     screen.fill(10)
     plan.main(screen.arguments("-q", "--slots", slots))
     assert [len(c.image_numbers) for c in read_plan(screen.workspace)] == [5, 5]
