@@ -7,7 +7,7 @@ SHELL := bash
 VENV := $(or $(BPCP_VENV),$(CURDIR)/.venv)
 BIN := $(VENV)/bpcp/bin
 DEMO := $(or $(DEMO_DIR),$(CURDIR)/demo)
-SCRIPTS := run_analysis_pipeline.sh .ci/run bin/bpcp* bin/lib/*.bash ami_setup/*.sh ami_setup/*/*.sh ami_setup/*.bash tests/*.sh tests/ami/*.sh docs/*.sh
+SCRIPTS := run_analysis_pipeline.sh run_batchfile_pipeline.sh .ci/run bin/bpcp* bin/lib/*.bash ami_setup/*.sh ami_setup/*/*.sh ami_setup/*.bash tests/*.sh tests/ami/*.sh docs/*.sh
 
 export BPCP_VENV := $(VENV)
 

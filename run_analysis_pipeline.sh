@@ -4,12 +4,13 @@
 # Usage: ./run_analysis_pipeline.sh -d DATASET -p PIPELINE [OPTION ...]
 #
 # Reads <base>/load_data_csv/<dataset>/load_data.csv, where <base> holds the
-# folder pipelines/ that PIPELINE lies in, and leaves in
+# folder pipelines/ that PIPELINE lies in, or, for a pipeline that reads by Images
+# and NamesAndTypes, <base>/filelist/<dataset>/filelist.txt. Leaves in
 # <base>/analysis/<dataset>/<pipeline>/ what one CellProfiler process would have
-# written over the whole list. Run it again at any time: what is done stays.
+# written over all of it. Run it again at any time: what is done stays.
 #
 #   -d, --dataset NAME      the dataset
-#   -p, --pipeline FILE     the pipeline, a .cppipe file that reads by LoadData
+#   -p, --pipeline FILE     the pipeline: .cppipe, .cpproj, or a Batch_data.h5
 #   -t, --tmpdir DIR        where processes work (default: in <base>/status): a
 #                           RAM disk or a fast local disk; images of other disks
 #                           are copied there ahead of them, as far as there is room
@@ -32,6 +33,8 @@
 #                           --chunk-size, as many whole groups as fit
 #       --chunk-size N      image sets in a chunk (default: about 24, the same
 #                           number of chunks for each core)
+#       --map OLD=NEW       folders that the list names by another machine's paths;
+#                           may be given many times
 #       --input URL         s3://BUCKET/PREFIX: where images are that are not here.
 #                           The prefix's tree stands for the root of the images;
 #                           they are fetched ahead, verified, and removed when done
@@ -97,6 +100,7 @@ parse() {
       -w | --overwrite_batchfile) plan+=(-w) && shift ;;
       --group-by) need_value "$1" "${@:2:1}" && plan+=("--group-by=$2") && shift 2 ;;
       --chunk-size) need_value "$1" "${@:2:1}" && plan+=("--chunk-size=$2") && shift 2 ;;
+      --map) need_value "$1" "${@:2:1}" && plan+=("--map=$2") && shift 2 ;;
       --output) need_value "$1" "${@:2:1}" && output=$2 && shift 2 ;;
       --input) need_value "$1" "${@:2:1}" && plan+=("--input=$2") && shift 2 ;;
       --endpoint-url) need_value "$1" "${@:2:1}" && access+=("--endpoint-url=$2") && shift 2 ;;

@@ -21,7 +21,7 @@ from bpcp.verdict import Expected, Verdict, judge
 from bpcp.workspace import ChunkPaths, Json, Workspace, write_json
 
 # What bpcp itself puts into an attempt's folder, and asks CellProfiler to.
-_OWN = ("output", "tmp", "done", "input", "images.csv")
+_OWN = ("output", "tmp", "done", "input", "images.csv", "images.h5")
 
 Unit = tuple[int, int]
 
@@ -52,7 +52,9 @@ class Task:
 
     @property
     def image_list(self) -> Path:
-        """The list that CellProfiler is given."""
+        """What names the image sets that CellProfiler is given: a list, or a batch file."""
+        if self.run["batch"]:
+            return self.workspace.whole_batch
         return self.workspace.whole_list if self.chunk["reads_whole_list"] else self.paths.images
 
     @property
@@ -142,10 +144,17 @@ def _staged(task: Task, first: int, last: int, folder: Path) -> tuple[Path, str 
     mirror = folder / "input"
     rows = task.rows[first - task.first : last - task.first + 1]
     staging.mirror(mirror, task.header, rows, task.inputs, task.root)
+    start_in = Path(f"{mirror}{task.root}")
+    if task.run["batch"]:
+        # h5py is heavy, and needed only here
+        from bpcp import batch
+
+        batch.redirect(task.image_list, folder / "images.h5", str(mirror))
+        return folder / "images.h5", start_in, str(mirror)
     images = imagelist.read(task.image_list)
     moved = (staging.rewritten(images.header, row, str(mirror)) for row in images.rows)
     imagelist.write(folder / "images.csv", images.header, moved)
-    return folder / "images.csv", Path(f"{mirror}{task.root}"), str(mirror)
+    return folder / "images.csv", start_in, str(mirror)
 
 
 def _run_cellprofiler(
@@ -155,9 +164,10 @@ def _run_cellprofiler(
     output.mkdir()
     tmpdir.mkdir()
     image_list, start_in, mirror = _staged(task, first, last, folder)
+    from_batch = bool(task.run["batch"])
     job = cellprofiler.Job(
-        task.workspace.pipeline,
-        image_list,
+        image_list if from_batch else task.workspace.pipeline,
+        None if from_batch else image_list,
         first,
         last,
         output,

@@ -45,17 +45,19 @@ class Job:
 
     Attributes
     ----------
-    pipeline, image_list : Path
-        The .cppipe file and the LoadData CSV.
+    pipeline : Path
+        The .cppipe file, or a batch file, which holds its image sets.
+    image_list : Path or None
+        The LoadData CSV; None with a batch file.
     first, last : int
-        The image sets to run, 1-based and inclusive, in the numbering of `image_list`.
+        The image sets to run, 1-based and inclusive, in the numbering of what it reads.
     output, tmpdir, done_file : Path
         The default output folder, the folder for temporary files, and the file that CellProfiler
         writes its one word into when it ends by itself.
     """
 
     pipeline: Path
-    image_list: Path
+    image_list: Path | None
     first: int
     last: int
     output: Path
@@ -124,8 +126,7 @@ def arguments(job: Job) -> list[str]:
         "-r",
         "-p",
         str(job.pipeline),
-        "--data-file",
-        str(job.image_list),
+        *(["--data-file", str(job.image_list)] if job.image_list else []),
         "-f",
         str(job.first),
         "-l",
@@ -206,15 +207,47 @@ def finished_in(log: str, last_module: int, at: int = 0, count: int = 0) -> tupl
     return at, count
 
 
+def make_batch_file(
+    argv: Sequence[str],
+    pipeline: Path,
+    inputs: Sequence[str],
+    output: Path,
+    tmpdir: Path,
+    cwd: Path,
+) -> str:
+    """Let a pipeline's CreateBatchFiles module write what it has to, and say what went wrong.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        How the images are named: `--file-list FILE`, `--data-file FILE`, or nothing for a project.
+    output : Path
+        Where Batch_data.h5 will be.
+
+    Returns
+    -------
+    str
+        What CellProfiler said was wrong, for where the file is not there or holds nothing: its exit
+        code is 1 also where all went well.
+    """
+    folders = ["-o", str(output), "-t", str(tmpdir)]
+    done = _ask([*argv, "-c", "-r", "-p", str(pipeline), *inputs, *folders], None, cwd)
+    return _cause(done)
+
+
 def measurements(
-    argv: Sequence[str], pipeline: Path, image_list: Path, scratch: Path, timeout_s: float = 600
+    argv: Sequence[str],
+    pipeline: Path,
+    image_list: Path | None,
+    scratch: Path,
+    timeout_s: float = 600,
 ) -> list[tuple[str, str]]:
     """Ask CellProfiler which measurements a pipeline makes; this also proves that it loads.
 
     Parameters
     ----------
-    image_list : Path
-        A LoadData CSV: one row of each type is enough.
+    image_list : Path or None
+        A LoadData CSV: one row of each type is enough. None where the pipeline reads none.
     scratch : Path
         An existing folder, for what CellProfiler writes by the way.
 
@@ -234,8 +267,7 @@ def measurements(
             "-c",
             "-p",
             str(pipeline),
-            "--data-file",
-            str(image_list),
+            *(["--data-file", str(image_list)] if image_list else []),
             "--measurements",
             "-f",
             _NO_IMAGE_SET,
@@ -263,10 +295,13 @@ def measurements(
     return [(words[0], words[1]) for words in found]
 
 
-def _ask(argv: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+def _ask(
+    argv: Sequence[str], timeout_s: float | None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             argv,
+            cwd=cwd,
             env=environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,

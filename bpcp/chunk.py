@@ -38,8 +38,6 @@ _EXCEPTION = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Warning|Exit|Inte
 _NO_ROOM = b"No space left on device"
 # CellProfiler's words before its first image set.
 _STARTED = "Times reported are CPU and Wall-clock times"
-# What bpcp itself puts into an attempt's folder, and asks CellProfiler to.
-_OWN = ("output", "tmp", "done", "input", "images.csv")
 # So many single image sets that fail alike, one after another, prove the pipeline at fault.
 _PROOF = 3
 
@@ -99,14 +97,22 @@ def load(workspace: Workspace, chunk_id: str) -> Task:
     return Task(workspace, paths, run, chunk, images.header, rows, remote=remote)
 
 
-def unreadable(header: Row, row: Row, root: Path, inputs: Inputs = _IN_PLACE) -> Json | None:
-    """Say which file of an image set is missing or empty, if one is."""
+def unreadable(
+    header: Row, row: Row, root: Path, inputs: Inputs = _IN_PLACE, *, reads_s3: bool = False
+) -> Json | None:
+    """Say which file of an image set is missing or empty, if one is.
+
+    Parameters
+    ----------
+    reads_s3 : bool
+        Whether CellProfiler itself reads what lies in a bucket.
+    """
     for name, path in imagelist.files(header, row, root):
         if path in inputs.failed:
             return {"reason": inputs.failed[path], "image": name, "file": path}
         place = inputs.find(path)
         if imagelist.is_remote(place):
-            if place.lower().startswith("s3://"):
+            if place.lower().startswith("s3://") and not reads_s3:
                 return {"reason": "missing file", "image": name, "file": path}
             continue
         try:
@@ -199,12 +205,14 @@ def _images(task: Task) -> Iterator[Task]:
 def _set_aside(task: Task, account: Account, todo: Sequence[Unit]) -> list[Unit]:
     """Name the image sets whose files can't be read; return the units without any."""
     good = []
+    of_batch = bool(task.run["batch"])
     for first, last in todo:
-        bad = {
-            n: found
-            for n in range(first, last + 1)
-            if (found := unreadable(task.header, task.rows[n - task.first], task.root, task.inputs))
-        }
+        bad = {}
+        for n in range(first, last + 1):
+            row = task.rows[n - task.first]
+            found = unreadable(task.header, row, task.root, task.inputs, reads_s3=of_batch)
+            if found:
+                bad[n] = found
         if bad:
             _fail(account, first, last, bad, log=None)
         else:

@@ -13,6 +13,7 @@ from itertools import accumulate
 
 from bpcp import imagelist, pipeline
 from bpcp.imagelist import ImageList, Row, Type, row_text
+from bpcp.imagesets import ImageSets
 
 # A process costs about 3 s before its first image set, and what one bad image can drag along is a
 # chunk: so neither a handful of image sets, nor hundreds.
@@ -34,20 +35,29 @@ class Cut:
     bonds : list of tuple of str
         What the pipeline itself holds together: rows of one bond can't be parted even where one
         of them fails. At least as fine as the groups.
+    own : list of tuple of str
+        The group that CellProfiler puts each row into; one for all where the pipeline has none.
+    batched : bool
+        Whether image sets stand in a batch file: a process reads its own and nothing of the others.
     """
 
     images: ImageList
     types: tuple[Type, ...]
     groups: list[Row]
     bonds: list[Row]
+    own: list[Row]
+    batched: bool = False
 
 
-def order(images: ImageList, pipe: pipeline.Pipeline, group_by: Sequence[str]) -> Cut:
+def order(sets: ImageSets, pipe: pipeline.Pipeline, group_by: Sequence[str]) -> Cut:
     """Put a list's rows in the order of their ImageNumbers, and say which must stay together."""
-    types = imagelist.column_types(images.header, images.rows)
-    own = imagelist.group_values(images.header, types, images.rows, pipe.group_keys)
+    images, types = sets.images, sets.types
     asked = imagelist.group_values(images.header, types, images.rows, group_by)
-    at = imagelist.numbering(own)
+    if sets.groups is None:
+        own = imagelist.group_values(images.header, types, images.rows, pipe.group_keys)
+        at = imagelist.numbering(own)
+    else:
+        own, at = sets.groups, list(range(len(images.rows)))
     alone: list[Row] = [(str(place),) for place in range(len(at))]
     bonds = [own[i] for i in at] if pipe.aggregators() else alone
     grouped = bool(pipe.group_keys or pipe.aggregators())
@@ -62,7 +72,7 @@ def order(images: ImageList, pipe: pipeline.Pipeline, group_by: Sequence[str]) -
     ordered = ImageList(
         images.header, tuple(images.rows[i] for i in at), tuple(images.lines[i] for i in at)
     )
-    return Cut(ordered, types, groups, bonds)
+    return Cut(ordered, types, groups, bonds, [own[i] for i in at], sets.groups is not None)
 
 
 def _refines(own: Sequence[Row], asked: Sequence[Row]) -> bool:
@@ -244,7 +254,8 @@ def chunks_of(cut: Cut, places: Sequence[list[int]], whole: bool, recipe: str) -
     """
     header, everything = cut.images.header, cut.images.rows
     # what else is in the list matters only to a chunk that reads the whole of it
-    surroundings = imagelist.digest(map(row_text, everything)) if whole else ""
+    alone = cut.batched or not whole
+    surroundings = "" if alone else imagelist.digest(map(row_text, everything))
     kinds = ",".join(t.name for t in cut.types)
     twins: dict[str, int] = {}
     for own in places:
@@ -252,6 +263,7 @@ def chunks_of(cut: Cut, places: Sequence[list[int]], whole: bool, recipe: str) -
         first = own[0] if whole else 0
         content = imagelist.digest(
             [row_text(header), kinds, f"{surroundings} {first}", *map(row_text, rows)]
+            + [row_text(cut.own[p]) for p in own if cut.batched]
         )
         twins[content] = twins.get(content, 0) + 1
         suffix = f"-{twins[content]}" if twins[content] > 1 else ""

@@ -1,17 +1,22 @@
-"""Mend a pipeline in a copy: change settings in its text, and take the changes back in another.
+r"""Mend a pipeline in a copy: change settings in its text, and take the changes back in another.
 
 The user's file is never touched. CellProfiler writes the text of the pipeline that it ran into
-Experiment.csv and its databases; the merge takes the changes back there.
+Experiment.csv and its databases; the merge takes the changes back there. That text is spelled
+anew: CellProfiler 2's "\x7C" is "|" in it, blanks at the end of a line are gone, and the settings
+of an old module have the labels of today.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 _MODULE = re.compile(r"^\w+:\[", re.MULTILINE)
+# The module's own switch is the last of its line; a note before it may say the same words.
+_ENABLED = re.compile(r"(\|enabled:)(True|False)(?=\||\])")
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,14 @@ def mended(text: str, mends: Sequence[Mend]) -> str:
 
 
 def unmended(text: str, mends: Sequence[Mend]) -> str:
-    """Take the changes back, in a text that CellProfiler wrote of the mended pipeline."""
+    """Take the changes back, in a text that CellProfiler wrote of the mended pipeline.
+
+    What isn't found stays as it is: CellProfiler renames settings where it reads an old pipeline,
+    and a result must not be lost over a line of its log.
+    """
     for mend in reversed(mends):
-        text = _changed(text, mend, mend.new, mend.old)
+        with suppress(ValueError):
+            text = _changed(text, mend, mend.new, mend.old)
     return text
 
 
@@ -70,11 +80,31 @@ def _changed(text: str, mend: Mend, old: str, new: str) -> str:
         raise ValueError(f"no module {mend.module}")
     start = starts[mend.module - 1]
     end = starts[mend.module] if mend.module < len(starts) else len(text)
-    block = text[start:end]
-    name = r"\|enabled:" if mend.label == "enabled" else rf"^ +{re.escape(mend.label)}:"
-    rest = r"[^|]*(?=\|)" if mend.label == "enabled" else r"[^\r\n]*"
-    places = list(re.finditer(f"({name})({rest})", block, re.MULTILINE))
-    if mend.occurrence >= len(places) or places[mend.occurrence][2] != old:
+    if mend.label == "enabled":
+        places = list(_ENABLED.finditer(text, start, _line_end(text, start)))[-1:]
+    else:
+        line = re.compile(rf"^( +{re.escape(mend.label)}:)([^\r\n]*)", re.MULTILINE)
+        places = list(line.finditer(text, start, end))
+    if mend.occurrence >= len(places) or plain(places[mend.occurrence][2]) != plain(old):
         raise ValueError(f"module {mend.module} has no {mend.label}:{old}")
     at = places[mend.occurrence]
-    return text[:start] + block[: at.start(2)] + new + block[at.end() :] + text[end:]
+    return text[: at.start(2)] + new + text[at.end() :]
+
+
+def _line_end(text: str, start: int) -> int:
+    at = text.find("\n", start)
+    return len(text) if at < 0 else at
+
+
+def plain(value: str) -> str:
+    r"""Give a setting as CellProfiler reads it: up to its third version it wrote "All\x3A Across".
+
+    Source: cellprofiler_core 4.2.8.1, pipeline/_pipeline.py (setup_modules); what this does to
+    letters beyond ASCII is CellProfiler's own doing.
+    """
+    value = value.strip().replace(r"\\\\g<", r"\g<")
+    if "\\x" not in value:
+        return value
+    with suppress(UnicodeDecodeError):
+        return value.encode().decode("unicode_escape")
+    return value

@@ -1,7 +1,8 @@
-"""What a .cppipe file says that matters for cutting and checking a run.
+"""What a pipeline says that matters for cutting and checking a run.
 
-The file is CellProfiler's own text (Version:5): a module's line starts at the margin and ends in a
-bracket of attributes; its settings follow, indented, as `label:value`.
+It is CellProfiler's own text (Version:5), alone in a .cppipe file or inside a project or a batch
+file: a module's line starts at the margin and ends in a bracket of attributes; its settings follow,
+indented, as `label:value`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _MODULE = re.compile(r"^(?P<name>\w+):\[(?P<attributes>.*)\]\s*$")
 _ENABLED = re.compile(r"\|enabled:(True|False)\|")
 _TAG = re.compile(r"\\g<(.+?)>|\(\?<(.+?)>\)")
@@ -28,7 +31,7 @@ _AGGREGATES: dict[str, tuple[str, ...]] = {
     "TrackObjects": (),
     "Tile": ("Across cycles",),
     "SaveImages": ("First cycle", "Last cycle"),
-    "Crop": ("First",),
+    "Crop": ("First",),  # but see _crops_alike
     "UntangleWorms": ("Train",),
     "RescaleIntensity": ("Minimum of all images", "Maximum of all images"),
     "DefineGrid": ("Once",),
@@ -55,6 +58,14 @@ class Module:
     def all(self, label: str) -> list[str]:
         """Give all settings with this label, in order."""
         return [value for key, value in self.settings if key == label]
+
+
+class Kind(str, Enum):
+    """What a pipeline file is."""
+
+    TEXT = "pipeline"
+    PROJECT = "project"
+    BATCH = "batch file"
 
 
 @dataclass(frozen=True)
@@ -89,8 +100,9 @@ class Pipeline:
     Attributes
     ----------
     path : Path
+        A .cppipe file, a project (.cpproj), or a batch file.
     text : bytes
-        What was read.
+        The pipeline's text in it.
     modules : tuple of Module
         The enabled ones.
     """
@@ -98,6 +110,7 @@ class Pipeline:
     path: Path
     text: bytes = field(repr=False)
     modules: tuple[Module, ...]
+    kind: Kind = Kind.TEXT
 
     @property
     def sha256(self) -> str:
@@ -122,18 +135,28 @@ class Pipeline:
         return [m for m in self.modules if m.name == name]
 
     @property
+    def reads_list(self) -> bool:
+        """Whether it reads by LoadData; otherwise CellProfiler finds image sets among files."""
+        return bool(self.named("LoadData"))
+
+    @property
     def group_keys(self) -> tuple[str, ...]:
-        """The metadata tags by which LoadData groups; empty where it does not."""
-        load = self.named("LoadData")[0]
-        if load.get("Group images by metadata?") != "Yes":
-            return ()
-        tags = load.get("Select metadata tags for grouping").split(",")
-        return tuple(tag.strip() for tag in tags if tag.strip())
+        """The metadata tags by which LoadData or Groups groups; empty where it does not."""
+        for load in self.named("LoadData"):
+            if load.get("Group images by metadata?") == "Yes":
+                tags = load.get("Select metadata tags for grouping").split(",")
+                return tuple(tag.strip() for tag in tags if tag.strip())
+        for groups in self.named("Groups"):
+            if groups.get("Do you want to group your images?") == "Yes":
+                return tuple(groups.all("Metadata category"))
+        return ()
 
     @property
     def image_base(self) -> str:
         """LoadData's "Base image location": the kind of folder, and behind "|" its name."""
-        return self.named("LoadData")[0].get("Base image location", "None|")
+        return next(
+            (m.get("Base image location", "None|") for m in self.named("LoadData")), "None|"
+        )
 
     def aggregators(self) -> list[str]:
         """Name the modules that need all image sets of a group in one process."""
@@ -142,7 +165,21 @@ class Pipeline:
             for m in self.modules
             if m.name in _AGGREGATES
             and (not _AGGREGATES[m.name] or any(v in _AGGREGATES[m.name] for _, v in m.settings))
+            and not (m.name == "Crop" and self._crops_alike(m))
         ]
+
+    def _crops_alike(self, crop: Module) -> bool:
+        """Tell whether a Crop of the first cycle's pattern would find that in any cycle.
+
+        Crop keeps the pattern of the image set whose Group_Index is 1, for rectangles and ellipses
+        alone, and draws it anew where an image has another size. By coordinates it is always the
+        same, so it does not matter which image set comes first; but there must be one of index 1.
+        That holds where processes number their image sets anew, as they do without groups.
+        """
+        if crop.get("Select the cropping shape") not in ("Rectangle", "Ellipse"):
+            return True
+        anew = not self.group_keys and not self.place_users()
+        return anew and crop.get("Select the cropping method") == "Coordinates"
 
     def place_users(self) -> list[str]:
         """Name the modules that use an image set's number for more than the tables."""
@@ -246,13 +283,14 @@ def _output_folder(module: Module) -> str:
 
 
 def read(path: Path) -> Pipeline:
-    """Read a .cppipe file.
+    """Read a pipeline file: .cppipe, .cpproj, or a batch file.
 
     Raises
     ------
     BpcpError
         66 where it is missing; 65 where it is no pipeline, or one that bpcp can't run.
     """
+    kind = Kind.TEXT
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -261,10 +299,18 @@ def read(path: Path) -> Pipeline:
         raise BpcpError(
             Exit.NO_INPUT, f"a folder, not a pipeline: {path}", _neighbours(path / "x")
         ) from None
+    if data.startswith(_HDF5):
+        from bpcp import batch
+
+        text = batch.pipeline_text(path)
+        data, kind = text.encode(), Kind.BATCH if batch.in_batch_mode(text) else Kind.PROJECT
     lines = data.decode("utf-8", "replace").splitlines()
     if not lines or not lines[0].startswith("CellProfiler Pipeline:"):
-        raise BpcpError(Exit.MALFORMED_INPUT, f"not a CellProfiler pipeline (.cppipe): {path}")
-    pipeline = Pipeline(path, data, tuple(_modules(lines)))
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"not a CellProfiler pipeline (.cppipe, .cpproj, Batch_data.h5): {path}",
+        )
+    pipeline = Pipeline(path, data, tuple(_modules(lines)), kind)
     _refuse_what_cannot_run(pipeline)
     return pipeline
 
@@ -287,16 +333,19 @@ def _modules(lines: Sequence[str]) -> Iterator[Module]:
 
 def _refuse_what_cannot_run(pipeline: Pipeline) -> None:
     loaders = pipeline.named("LoadData")
-    if len(loaders) != 1:
+    if not loaders and not pipeline.named("NamesAndTypes"):
         raise BpcpError(
             Exit.MALFORMED_INPUT,
-            f"{pipeline.path}: {len(loaders) or 'no'} LoadData module{'s' if loaders else ''};"
-            " bpcp runs pipelines that read their images through one LoadData module",
-            "replace Images, Metadata, NamesAndTypes and Groups by LoadData"
-            if not loaders
-            else "keep one of them",
+            f"{pipeline.path}: neither LoadData nor NamesAndTypes, so it reads no images",
+            "let it begin with LoadData, or with Images, Metadata, NamesAndTypes and Groups",
         )
-    if loaders[0].get("Process just a range of rows?") == "Yes":
+    if len(loaders) > 1:
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"{pipeline.path}: {len(loaders)} LoadData modules",
+            "keep one of them",
+        )
+    if loaders and loaders[0].get("Process just a range of rows?") == "Yes":
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"{pipeline.path}: LoadData is set to process just a range of rows",
@@ -322,6 +371,8 @@ def _refuse_what_cannot_run(pipeline: Pipeline) -> None:
                 "set its Output file location to Default Output Folder, or a sub-folder of it",
             )
     for module in pipeline.modules:
+        if module.name == "CreateBatchFiles" and pipeline.kind is Kind.BATCH:
+            continue
         if module.name in ("CreateBatchFiles", "ExportToDatabase"):
             raise BpcpError(
                 Exit.MALFORMED_INPUT,
@@ -332,7 +383,7 @@ def _refuse_what_cannot_run(pipeline: Pipeline) -> None:
 
 
 def _neighbours(path: Path) -> str:
-    there = sorted(p.name for p in path.parent.glob("*.cppipe")) if path.parent.is_dir() else []
+    there = sorted(p.name for p in path.parent.glob("*.cpp*")) if path.parent.is_dir() else []
     return (
         f"in {path.parent}: {', '.join(there)}" if there else f"{path.parent} holds no .cppipe file"
     )

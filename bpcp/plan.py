@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpcp import __version__, cellprofiler, imagelist, pipeline, selection, stale
+from bpcp import __version__, cellprofiler, explain, imagelist, imagesets, pipeline, stale
 from bpcp.cut import (
     Chunk,
     Cut,
@@ -26,7 +26,10 @@ from bpcp.cut import (
     witness_is_apart,
 )
 from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.folders import Moved
 from bpcp.imagelist import ImageList, Row, row_text
+from bpcp.imagesets import ImageSets, Made
+from bpcp.pipeline import Kind
 from bpcp.publish import sha256
 from bpcp.settings import Settings, settings_of
 from bpcp.sources import Listed
@@ -75,9 +78,13 @@ def _measured_objects(argv: Sequence[str], pipe: pipeline.Pipeline, cut: Cut) ->
     header, rows = cut.images.header, cut.images.rows
     with tempfile.TemporaryDirectory(prefix="bpcp-plan-") as name:
         scratch = Path(name)
-        witness = imagelist.witness_row(header, cut.types, rows, rows[:1])
-        imagelist.write(scratch / "images.csv", header, [rows[0], *filter(None, [witness])])
-        made = cellprofiler.measurements(argv, pipe.path, scratch / "images.csv", scratch)
+        program = scratch / "pipeline.cppipe"
+        program.write_bytes(pipe.text)
+        listed = scratch / "images.csv" if pipe.reads_list else None
+        if listed:
+            witness = imagelist.witness_row(header, cut.types, rows, rows[:1])
+            imagelist.write(listed, header, [rows[0], *filter(None, [witness])])
+        made = cellprofiler.measurements(argv, program, listed, scratch)
     return list(dict.fromkeys(name for name, _ in made))
 
 
@@ -108,8 +115,8 @@ class Plan:
     pipeline : bytes
         The pipeline's text.
     chunks : list of Chunk
-    images : ImageList
-        The list that is run, in the order of the user's file.
+    sets : ImageSets
+        What is run, in the order of the user's file.
     remote : Listed
         The images that lie in a bucket.
     notes : list of str
@@ -119,8 +126,9 @@ class Plan:
     run: Json
     pipeline: bytes
     chunks: list[Chunk]
-    images: ImageList
+    sets: ImageSets
     remote: Listed
+    moved: Moved
     notes: list[str]
 
     @property
@@ -138,11 +146,6 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         65 where the list or the pipeline can't be run, 66 where one is missing, 69 where
         CellProfiler is.
     """
-    images = selection.rebase(imagelist.read(workspace.image_list), pipe, settings.root)
-    notes: list[str] = []
-    if settings.use_lists:
-        images, notes = selection.select(images, workspace)
-    cut = order(images, pipe, settings.group_by)
     old = read_json(workspace.run) or {}
     if Path(old.get("pipeline", pipe.path)).name != pipe.path.name and not settings.ask_again:
         raise BpcpError(
@@ -151,7 +154,10 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
             " go to the same place: their names are the same up to the first dot",
             "rename one of them; or put this one in its place with -w",
         )
-    remote = _remote(images, settings)
+    sets = imagesets.of_run(workspace, pipe, settings)
+    images = sets.images
+    cut = order(sets, pipe, settings.group_by)
+    remote = _remote(sets, settings)
     engine = _ask_cellprofiler(pipe, cut, old, settings.ask_again)
     recipe = imagelist.digest(
         [
@@ -160,6 +166,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
             engine["version"],
             engine["python"],
             str(settings.source.input or settings.root) if _has_relative(images) else "",
+            *settings.moved.words,
             *(f"{path} {sha256(path)}" for path in pipe.files()),
         ]
     )
@@ -168,13 +175,10 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     places, why = places_of(pipe, settings, cut, kept, ramp=bool(remote))
 
     users = pipe.place_users()
-    whole = bool(users)
-    if whole:
-        why.append(f"each process reads the whole list: {_list(users)} uses image sets' numbers")
+    whole = bool(users or sets.made)
     chunks = list(chunks_of(cut, contiguous(places) if whole else places, whole, recipe))
     if not all(witness_is_apart(cut, c, pipe.group_keys) for c in chunks):
         whole = True
-        why.append("each process reads the whole list: a part of it would be typed otherwise")
         chunks = list(chunks_of(cut, contiguous(places), whole, recipe))
     stages = _is_elsewhere(images, settings, remote) and not pipe.follows_folders()
     run: Json = {
@@ -184,7 +188,8 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "pipeline_sha256": pipe.sha256,
         "recipe": recipe,
         "last_module": max(m.number for m in pipe.modules),
-        "image_list": str(workspace.image_list),
+        "image_list": str(_named_in(workspace, pipe)),
+        "batch": _batch(sets),
         "image_sets": len(images.rows),
         "columns": {c: t.name for c, t in zip(images.header, cut.types, strict=True)},
         "root": str(settings.root),
@@ -198,7 +203,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "cutting": _cutting(settings),
         "chunks": len(chunks),
         "group_keys": list(pipe.group_keys),
-        "group_sizes": _group_sizes(cut, pipe),
+        "group_sizes": [last - first + 1 for first, last in units_of(cut.own)],
         "reads_whole_list": whole,
         "cellprofiler": engine,
         "tables": expected_tables(pipe, engine["objects"]),
@@ -207,16 +212,38 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     known = [row for _, rows in previous for row in rows]
     whole_list = len(known) == old.get("image_sets")
     changes = _changes(old, run, known if whole_list else [], images.rows)
-    return Plan(run, pipe.text, chunks, images, remote, [*changes, *notes, *why])
+    reads = explain.reading(cut, chunks, sets.made is not None, users if whole else None)
+    notes = [*changes, *sets.notes, why, reads]
+    return Plan(run, pipe.text, chunks, sets, remote, settings.moved, notes)
 
 
-def _remote(images: ImageList, settings: Settings) -> Listed:
+def _named_in(workspace: Workspace, pipe: pipeline.Pipeline) -> Path:
+    """Give the file of the user's that names the images."""
+    if pipe.kind is Kind.BATCH:
+        return pipe.path
+    if pipe.reads_list:
+        return workspace.image_list
+    return workspace.file_list if workspace.file_list.is_file() else pipe.path
+
+
+def _batch(sets: ImageSets) -> str | None:
+    """Say whose batch file chunks read: "own", where bpcp had it made, "given", or none."""
+    if sets.made is None:
+        return None
+    return "own" if sets.made.question else "given"
+
+
+def _remote(sets: ImageSets, settings: Settings) -> Listed:
     """Look up the images that lie in a bucket."""
+    images = sets.images
     named = (
         name
         for row in images.rows
         for _, name in imagelist.files(images.header, row, settings.root)
     )
+    if sets.made:
+        # CellProfiler knows how to read these, and can't be told of another place
+        named = (name for name in named if not imagelist.is_remote(name))
     if settings.source.input is None:
         named = (name for name in named if name.lower().startswith("s3://"))
     names = dict.fromkeys(named)
@@ -283,32 +310,25 @@ def places_of(
     kept: list[list[Row]],
     *,
     ramp: bool = False,
-) -> tuple[list[list[int]], list[str]]:
-    """Choose which rows make a chunk, and say why where it is not bpcp's own choice."""
+) -> tuple[list[list[int]], str]:
+    """Choose which rows make a chunk, and say why."""
     count = len(cut.images.rows)
-    size = settings.chunk_size
-    why = []
+    size, one_each = settings.chunk_size, False
     if users := pipe.count_users(count):
         size = count
         kept = [rows for rows in kept if len(rows) == count]
-        why.append(f"one process: {_list(users)} names files by the number of all image sets")
+        why = f"one process: {_list(users)} names files by the number of all image sets"
     elif (users := pipe.aggregators()) and not pipe.group_keys:
-        why.append(f"one process: {_list(users)} needs all image sets; the pipeline has no groups")
-    one_each = bool(settings.group_by) and settings.chunk_size is None and not why
+        why = f"one process: {_list(users)} needs all image sets; the pipeline has no groups"
+    else:
+        one_each = bool(settings.group_by) and size is None
+        why = explain.size(cut, pipe, settings)
     return boundaries(cut, kept, size, settings.slots, one_each=one_each, ramp=ramp), why
 
 
 def _has_relative(images: ImageList) -> bool:
     at = [i for i, c in enumerate(images.header) if c.startswith(("PathName_", "ObjectsPathName_"))]
     return any(not row[i].startswith("/") for row in images.rows for i in at)
-
-
-def _group_sizes(cut: Cut, pipe: pipeline.Pipeline) -> list[int]:
-    """Give the size of each of the pipeline's groups, in order; one for the whole list without."""
-    if not pipe.group_keys:
-        return [len(cut.images.rows)]
-    own = imagelist.group_values(cut.images.header, cut.types, cut.images.rows, pipe.group_keys)
-    return [last - first + 1 for first, last in units_of(own)]
 
 
 def _list(names: Sequence[str]) -> str:
@@ -365,12 +385,16 @@ def write(workspace: Workspace, plan: Plan) -> None:
     between, `run-chunk` finds chunk and pipeline apart, and refuses.
     """
     whole = bool(plan.run["reads_whole_list"])
-    header, root = plan.images.header, Path(plan.run["root"])
+    images, made = plan.sets.images, plan.sets.made
+    header, root = images.header, Path(plan.run["root"])
     clear_leftovers(workspace)
     stale.supersede(workspace, {c.id: c.digest for c in plan.chunks})
     workspace.status.mkdir(parents=True, exist_ok=True)
-    if whole:
-        _write_list(workspace.whole_list, header, plan.images.rows)
+    if made:
+        made.keep(workspace)
+        _write_batch(workspace.whole_batch, plan, made)
+    elif whole:
+        _write_list(workspace.whole_list, header, images.rows)
     write_bytes(workspace.pipeline, plan.pipeline)
     write_plan(workspace, plan.planned)
     write_json(workspace.run, plan.run)
@@ -413,6 +437,18 @@ def _write_list(path: Path, header: Row, rows: Sequence[Row]) -> None:
         raise BpcpError(Exit.CANNOT_CREATE, f"can't write {path}: {error.strerror}") from error
 
 
+def _write_batch(path: Path, plan: Plan, made: Made) -> None:
+    from bpcp import batch
+
+    temporary = path.with_name(f".{path.name}.new")
+    own = plan.run["batch"] == "own"
+    try:
+        batch.copy(made.path, temporary, keep=plan.sets.keep, moved=plan.moved, own=own)
+        temporary.replace(path)
+    except OSError as error:
+        raise BpcpError(Exit.CANNOT_CREATE, f"can't write {path}: {error.strerror}") from error
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser("plan")
     parser.add_argument("-d", "--dataset", required=True)
@@ -424,6 +460,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-c", "--create_groups_from_data_file", action="store_true")
     parser.add_argument("-w", "--overwrite_batchfile", action="store_true")
     parser.add_argument("--group-by", default="")
+    parser.add_argument("--map", action="append", default=[])
     parser.add_argument("--chunk-size", type=int)
     parser.add_argument("--input", default="")
     parser.add_argument("--output", default="")
@@ -433,18 +470,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("-q", "--quiet", action="store_true")
     return parser.parse_args(argv)
-
-
-def describe(plan: Plan, slots: int) -> str:
-    """Say in a line what the plan is."""
-    run, sizes = plan.run, [len(c.rows) for c in plan.chunks]
-    size = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)}-{max(sizes)}"
-    grouped = run["cutting"]["group_by"] or run["group_keys"]
-    by = f", grouped by {', '.join(grouped)}" if grouped else ""
-    return (
-        f"{run['image_sets']:,} image sets in {len(sizes):,} chunk{'s' if len(sizes) != 1 else ''}"
-        f" of {size}{by}, {min(slots, len(sizes))} at a time"
-    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -466,7 +491,8 @@ def main(argv: Sequence[str]) -> int:
         "done" if verdict(workspace, p) and p.id not in again else "to do" for p in plan.planned
     ]
     if not args.quiet:
-        print(f"plan: {describe(plan, args.slots or settings.slots)}", file=sys.stderr)
+        words = explain.describe(plan.run, plan.chunks, args.slots or settings.slots)
+        print(f"plan: {words}", file=sys.stderr)
         if done := states.count("done"):
             print(f"      {done} of {len(states)} chunks are done already", file=sys.stderr)
         for note in plan.notes:
@@ -475,15 +501,9 @@ def main(argv: Sequence[str]) -> int:
         print("chunk\timage_sets\tfirst\tlast\tfirst_row\tstate")
         for chunk, state in zip(plan.chunks, states, strict=True):
             numbers = chunk.image_numbers
-            label = _label(plan.images.header, chunk)
+            label = explain.label(plan.sets.images.header, chunk)
             print(f"{chunk.id}\t{len(numbers)}\t{numbers[0]}\t{numbers[-1]}\t{label}\t{state}")
     return Exit.OK
-
-
-def _label(header: Row, chunk: Chunk) -> str:
-    row = dict(zip(header, chunk.rows[0], strict=True))
-    named = [row[f"Metadata_{k}"] for k in ("Plate", "Well", "Site") if f"Metadata_{k}" in row]
-    return " ".join(" ".join(named).split()) or f"line {chunk.lines[0]}"
 
 
 if __name__ == "__main__":

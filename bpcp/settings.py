@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
+from bpcp.folders import NOWHERE, Moved, moved_of
 from bpcp.limits import read_limits, to_bytes
 from bpcp.s3 import Access, Address
 from bpcp.sources import Source
@@ -41,6 +42,8 @@ class Settings:
     ramdisk : str
         The size of the RAM disk that `tmpdir` will be, or "auto"; "" is none. It is made after
         the plan.
+    moved : Moved
+        Folders of the image list that are elsewhere on this machine.
     space : int or None
         Bytes that images may take at once that were fetched; None leaves it to bpcp.
     """
@@ -55,6 +58,7 @@ class Settings:
     source: Source = field(default_factory=Source)
     output: Json | None = None
     ramdisk: str = ""
+    moved: Moved = NOWHERE
     space: int | None = None
 
 
@@ -91,6 +95,7 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
         root=Path(root).resolve() if root else workspace.base,
         tmpdir=workspace.ramdisk if args.ramdisk else args.tmpdir and args.tmpdir.resolve(),
         ramdisk=_size("--ramdisk", args.ramdisk),
+        moved=moved_of(args.map),
         space=to_bytes(_size("--space", args.space)) if args.space else None,
         ask_again=args.overwrite_batchfile,
         source=source,

@@ -117,6 +117,7 @@ def _alive(pid: int) -> bool:
 def _failures(workspace: Workspace, planned: Planned, failed: Sequence[Json]) -> list[Json]:
     paths = workspace.chunk(planned.id)
     images = imagelist.read(paths.images)
+    run = read_json(workspace.run) or {}
     first = paths.first
     found = []
     for f in failed:
@@ -127,15 +128,23 @@ def _failures(workspace: Workspace, planned: Planned, failed: Sequence[Json]) ->
             {
                 "image_number": planned.image_numbers[at],
                 "line": planned.lines[at],
+                "place": _place(run, planned.lines[at]),
                 "image_set": named,
                 "reason": f["reason"]
-                + (f", line {planned.lines[int(f['with']) - first]}" if "with" in f else ""),
+                + (
+                    f", {_place(run, planned.lines[int(f['with']) - first])}" if "with" in f else ""
+                ),
                 "file": f.get("file"),
                 "chunk": planned.id,
                 "log": f["log"],
             }
         )
     return found
+
+
+def _place(run: Json, line: int) -> str:
+    """Say where the user finds an image set: a line of the list, or its number in a batch file."""
+    return f"image set {line}" if run.get("batch") else f"line {line} of load_data.csv"
 
 
 def to_json(workspace: Workspace, state: State) -> Json:
@@ -171,9 +180,7 @@ def describe_failures(workspace: Workspace, state: State, most: int = _MOST_SHOW
     lines = []
     for f in state.failures[:most]:
         named = [str(f["image_set"][k]) for k in ("Plate", "Well", "Site") if k in f["image_set"]]
-        lines.append(
-            f"  line {f['line']} of load_data.csv ({' '.join(named) or 'image set'}): {f['reason']}"
-        )
+        lines.append(f"  {f['place']} ({' '.join(named) or 'image set'}): {f['reason']}")
         if f["file"]:
             lines.append(f"      {f['file']}")
         elif f["log"]:

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bpcp import cellprofiler, imagelist, pipeline, plan, selection
+from bpcp import cellprofiler, imagelist, imagesets, pipeline, plan
 from bpcp.cut import Cut, chunks_of, order
 from bpcp.errors import BpcpError, Exit
+from bpcp.imagesets import ImageSets
 from bpcp.measure import Observed, Work, observe
 from bpcp.samples import Candidate, candidates
 from bpcp.settings import Settings, settings_of
@@ -27,6 +28,7 @@ class Subject:
 
     Attributes
     ----------
+    sets : ImageSets
     cut : Cut
         The image sets in the order of their ImageNumbers.
     there : list of Candidate
@@ -38,6 +40,7 @@ class Subject:
     workspace: Workspace
     pipe: pipeline.Pipeline
     settings: Settings
+    sets: ImageSets
     cut: Cut
     there: list[Candidate]
     lacking: int
@@ -65,13 +68,22 @@ class Bench:
         home = self.folder / str(number)
         for name in ("output", "tmp"):
             (home / name).mkdir(parents=True)
-        image_list = home / "images.csv"
-        rows = [*chunk.rows, *filter(None, [chunk.witness])]
-        imagelist.write(image_list, cut.images.header, rows)
+        made = self.subject.sets.made
+        if made:
+            from bpcp import batch
+
+            program, image_list = home / "images.h5", None
+            maps = self.subject.settings.moved
+            own = bool(made.question)
+            batch.copy(made.path, program, keep=sorted(chunk.lines), moved=maps, own=own)
+        else:
+            program, image_list = self.subject.pipe.path, home / "images.csv"
+            rows = [*chunk.rows, *filter(None, [chunk.witness])]
+            imagelist.write(image_list, cut.images.header, rows)
         log = self.subject.workspace.attempt_log("profile", number)
         log.parent.mkdir(parents=True, exist_ok=True)
         job = cellprofiler.Job(
-            self.subject.pipe.path,
+            program,
             image_list,
             1,
             len(places),
@@ -122,11 +134,12 @@ def subject_of(argv: Sequence[str]) -> Subject:
     workspace = locate(args.dataset, args.pipeline)
     settings = settings_of(args, workspace)
     pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
-    images = selection.rebase(imagelist.read(workspace.image_list), pipe, settings.root)
-    if settings.use_lists:
-        images, _ = selection.select(images, workspace)
-    cut = order(images, pipe, settings.group_by)
-    return Subject(workspace, pipe, settings, cut, *candidates(cut.images, settings.root))
+    sets = imagesets.of_run(workspace, pipe, settings)
+    if sets.made:
+        sets.made.keep(workspace)
+    cut = order(sets, pipe, settings.group_by)
+    there, lacking = candidates(cut.images, settings.root)
+    return Subject(workspace, pipe, settings, sets, cut, there, lacking)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Where everything is: the user's folders, and every name inside status/ and log/.
 
-<base>/load_data_csv/<dataset>/load_data.csv
+<base>/load_data_csv/<dataset>/load_data.csv        for pipelines that read by LoadData
+<base>/filelist/<dataset>/filelist.txt               for the others: a path or URL a line
 <base>/metadata/<dataset>/{platelist,welllist}.txt   optional
 <base>/analysis/<dataset>/<TAG>/                     the result
 <base>/log/<dataset>/<TAG>/joblog                    GNU parallel's, of the last start
@@ -12,6 +13,9 @@
     plan.json           the chunks in order, and which image sets each holds
     lock                who runs it now
     images.csv          the whole list, where chunks must read it
+    Batch_data.h5       the image sets that CellProfiler made of a list of files
+    batch.json          what it was made of
+    images.h5           those of them that are run, with this machine's folders: what chunks read
     merged.json         what the last merge read and wrote
     superseded.json     files of chunks that are no longer part of the run
     profile.json        what the last profile measured; its plot and massif's words beside it
@@ -163,6 +167,11 @@ class Workspace:
         """The user's LoadData CSV."""
         return self.base / "load_data_csv" / self.dataset / "load_data.csv"
 
+    @property
+    def file_list(self) -> Path:
+        """The user's list of files, a path or URL a line."""
+        return self.base / "filelist" / self.dataset / "filelist.txt"
+
     def selection(self, name: str) -> Path:
         """Where the user may list the plates or wells to run: "platelist" or "welllist"."""
         return self.base / "metadata" / self.dataset / f"{name}.txt"
@@ -216,6 +225,21 @@ class Workspace:
     def whole_list(self) -> Path:
         """The whole image list, where chunks must read it."""
         return self.status / "images.csv"
+
+    @property
+    def batch(self) -> Path:
+        """The image sets that CellProfiler made of a list of files."""
+        return self.status / "Batch_data.h5"
+
+    @property
+    def batch_state(self) -> Path:
+        """What they were made of."""
+        return self.status / "batch.json"
+
+    @property
+    def whole_batch(self) -> Path:
+        """Those of them that are run, as chunks read them."""
+        return self.status / "images.h5"
 
     @property
     def merged(self) -> Path:
@@ -530,9 +554,11 @@ def main(argv: Sequence[str]) -> int:
     # before the caller makes a folder for a name that was only mistyped
     if not args.pipeline.is_file():
         raise BpcpError(
-            Exit.NO_INPUT, f"no pipeline: {args.pipeline}", _there(args.pipeline.parent, "*.cppipe")
+            Exit.NO_INPUT, f"no pipeline: {args.pipeline}", _there(args.pipeline.parent, "*.cp*")
         )
-    if not here.image_list.is_file():
+    # a project and a batch file name their images themselves
+    own = args.pipeline.suffix in (".cpproj", ".h5")
+    if not (own or here.image_list.is_file() or here.file_list.is_file()):
         lists = here.base / "load_data_csv"
         raise BpcpError(Exit.NO_INPUT, f"no image list: {here.image_list}", _there(lists, "*"))
     for path in (

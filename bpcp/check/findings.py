@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Any
 
 from bpcp.errors import Exit
 from bpcp.mend import Mend
@@ -32,12 +33,15 @@ class Code:
         One line, for the list of all codes.
     exit : Exit
         65 or 66, where it is an error.
+    by_image_set : bool
+        Whether a run can go on without the image sets that an error concerns, and be right.
     """
 
     name: str
     severity: Severity
     summary: str
     exit: Exit = Exit.MALFORMED_INPUT
+    by_image_set: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,49 @@ class Finding:
     lines: tuple[int, ...] = ()
     mends: tuple[Mend, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """Give it as JSON; the names of its fields are a contract."""
+        return {
+            "code": self.code.name,
+            "severity": self.code.severity.name.lower(),
+            "place": self.place,
+            "what": self.what,
+            "remedy": self.remedy,
+            "lines": list(self.lines),
+            "mends": [mend.to_json() for mend in self.mends],
+        }
+
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:
     """Give those that stop a run."""
     return [f for f in findings if f.code.severity is Severity.ERROR and not f.mends]
+
+
+def bad_lines(findings: Iterable[Finding]) -> dict[int, str]:
+    """Give the image sets that can't be analysed while the others can.
+
+    Returns
+    -------
+    dict of int to str
+        For each line of the user's image list, in its order, the reason; all of them where there
+        are several.
+    """
+    reasons: dict[int, dict[str, None]] = {}
+    for finding in errors(findings):
+        if finding.code.by_image_set:
+            for line in finding.lines:
+                reasons.setdefault(line, {})[f"{finding.place}: {finding.what}"] = None
+    return {line: "; ".join(reasons[line]) for line in sorted(reasons)}
+
+
+def without_bad(findings: Iterable[Finding]) -> list[Finding]:
+    """Leave out the errors that go away with the image sets that `bad_lines` gives."""
+    return [f for f in findings if not (f.code.by_image_set and f.lines and errors([f]))]
+
+
+def unmended(findings: Iterable[Finding]) -> list[Finding]:
+    """Take the mends away, where the user wants none: what they would put right is wrong then."""
+    return [replace(f, mends=()) for f in findings]
 
 
 def exit_of(findings: Sequence[Finding]) -> Exit:

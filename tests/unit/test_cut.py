@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import EXPORT, IDENTIFY, PROJECT, load_data, pipeline_text
 
-from bpcp import cut, pipeline
+from bpcp import cut, imagesets, pipeline
 from bpcp.cut import Chunk, Cut
 from bpcp.imagelist import ImageList, Row
 
@@ -30,8 +30,12 @@ def plain(tmp_path: Path) -> pipeline.Pipeline:
     return read(tmp_path)
 
 
+def ordered(found: ImageList, pipe: pipeline.Pipeline, group_by: Sequence[str]) -> Cut:
+    return cut.order(imagesets.of_list(found), pipe, group_by)
+
+
 def made(pipe: pipeline.Pipeline, found: ImageList, size: int, *group_by: str) -> list[Chunk]:
-    own = cut.order(found, pipe, group_by)
+    own = ordered(found, pipe, group_by)
     return list(
         cut.chunks_of(own, cut.boundaries(own, [], size, 2, one_each=False), False, "recipe")
     )
@@ -114,7 +118,7 @@ def test_asked_groups_stay_together_but_can_be_parted_when_one_fails(
 
 
 def test_one_chunk_for_each_value(plain: pipeline.Pipeline) -> None:
-    own = cut.order(images("B", "A", "B", "C"), plain, ["Well"])
+    own = ordered(images("B", "A", "B", "C"), plain, ["Well"])
     found = again(own, [], 100, one_each=True)
     assert [{r[2] for r in c.rows} for c in found] == [{"B"}, {"A"}, {"C"}]
 
@@ -123,13 +127,13 @@ def test_the_pipelines_groups_win_over_asked_ones_across_them(tmp_path: Path) ->
     pipe = read(tmp_path, load_data(keys="Well"), PROJECT, EXPORT)
     found = images("A", "B", "A", "B")
     rows = tuple((r[0], f"P{i % 3}", r[2]) for i, r in enumerate(found.rows))
-    own = cut.order(replace(found, rows=rows), pipe, ["Plate"])
+    own = ordered(replace(found, rows=rows), pipe, ["Plate"])
     assert own.groups == own.bonds
 
 
 def test_asked_groups_may_hold_several_of_the_pipelines(tmp_path: Path) -> None:
     pipe = read(tmp_path, load_data(keys="Well"), PROJECT, EXPORT)
-    own = cut.order(images("B", "A", "B"), pipe, ["Plate"])
+    own = ordered(images("B", "A", "B"), pipe, ["Plate"])
     assert own.groups == [("P1",)] * 3
     (only,) = again(own, [], 1, one_each=True)
     assert only.units == [(1, 1), (2, 3)]
@@ -147,7 +151,7 @@ def without(found: ImageList, *places: int) -> ImageList:
 def test_a_list_that_grew_keeps_its_chunks(plain: pipeline.Pipeline) -> None:
     small, large = images(*"abcdef"), images(*"abcdefgh")
     before = made(plain, small, 3)
-    after = again(cut.order(large, plain, []), before, 3)
+    after = again(ordered(large, plain, []), before, 3)
     assert {c.digest for c in before} < {c.digest for c in after}
     assert sorted(n for c in after for n in c.image_numbers) == list(range(1, 9))
 
@@ -155,7 +159,7 @@ def test_a_list_that_grew_keeps_its_chunks(plain: pipeline.Pipeline) -> None:
 def test_a_list_that_shrank_keeps_the_chunks_without_the_gap(plain: pipeline.Pipeline) -> None:
     found = images(*"abcdef")
     before = made(plain, found, 2)
-    after = again(cut.order(without(found, 2), plain, []), before, 2)
+    after = again(ordered(without(found, 2), plain, []), before, 2)
     assert kept_ids(before, after) == {before[0].id, before[2].id}
     assert sorted(n for c in after for n in c.image_numbers) == [1, 2, 3, 4, 5]
 
@@ -164,7 +168,7 @@ def test_a_sorted_list_keeps_its_chunks(plain: pipeline.Pipeline) -> None:
     found = images(*"abcdef")
     before = made(plain, found, 2)
     turned = replace(found, rows=(*found.rows[4:], *found.rows[:4]))
-    after = again(cut.order(turned, plain, []), before, 2)
+    after = again(ordered(turned, plain, []), before, 2)
     assert {c.digest for c in before} == {c.digest for c in after}
     assert [c.image_numbers for c in after] == [[1, 2], [3, 4], [5, 6]]
 
@@ -173,7 +177,7 @@ def test_a_row_in_front_does_not_change_what_a_chunk_is_called(plain: pipeline.P
     found = images(*"abcd")
     before = made(plain, found, 2)
     longer = replace(found, rows=(("new.tif", "P1", "z"), *found.rows), lines=tuple(range(2, 7)))
-    after = again(cut.order(longer, plain, []), before, 2)
+    after = again(ordered(longer, plain, []), before, 2)
     assert kept_ids(before, after) == {c.id for c in before}
 
 
@@ -183,16 +187,16 @@ def test_duplicate_rows_make_chunks_of_their_own(plain: pipeline.Pipeline) -> No
     before = made(plain, found, 2)
     assert [c.image_numbers for c in before] == [[1, 2], [3, 4]]
     assert before[1].id == before[0].id + "-2"
-    after = again(cut.order(found, plain, []), before, 2)
+    after = again(ordered(found, plain, []), before, 2)
     assert [(c.id, c.image_numbers) for c in after] == [(c.id, c.image_numbers) for c in before]
-    fewer = again(cut.order(without(found, 3), plain, []), before, 2)
+    fewer = again(ordered(without(found, 3), plain, []), before, 2)
     assert [c.image_numbers for c in fewer] == [[1, 2], [3]]
 
 
 def test_a_group_that_grew_is_cut_anew(tmp_path: Path) -> None:
     pipe = read(tmp_path, load_data(keys="Well"), EXPORT)
     before = made(pipe, images("A", "A", "B"), 2)
-    after = again(cut.order(images("A", "A", "B", "B"), pipe, []), before, 2)
+    after = again(ordered(images("A", "A", "B", "B"), pipe, []), before, 2)
     assert kept_ids(before, after) == {before[0].id}
     assert [len(c.rows) for c in after] == [2, 2]
 
@@ -202,12 +206,12 @@ def test_old_chunks_that_mix_values_are_not_kept_where_each_gets_its_own(
 ) -> None:
     found = images("A", "A", "B", "B")
     before = made(plain, found, 4)
-    after = again(cut.order(found, plain, ["Well"]), before, 4, one_each=True)
+    after = again(ordered(found, plain, ["Well"]), before, 4, one_each=True)
     assert [[r[2] for r in c.rows] for c in after] == [["A", "A"], ["B", "B"]]
 
 
 def test_the_digest_depends_on_rows_types_and_recipe(plain: pipeline.Pipeline) -> None:
-    own, wider = (cut.order(images("1", "2", third), plain, []) for third in "3x")
+    own, wider = (ordered(images("1", "2", third), plain, []) for third in "3x")
     (first,) = cut.chunks_of(own, [[0, 1]], False, "recipe")
     (recipe,) = cut.chunks_of(own, [[0, 1]], False, "other")
     (typed,) = cut.chunks_of(wider, [[0, 1]], False, "recipe")
@@ -217,8 +221,8 @@ def test_the_digest_depends_on_rows_types_and_recipe(plain: pipeline.Pipeline) -
 
 
 def test_a_chunk_of_the_whole_list_depends_on_all_of_it(plain: pipeline.Pipeline) -> None:
-    own = cut.order(images(*"abcd"), plain, [])
-    changed = cut.order(images(*"abcx"), plain, [])
+    own = ordered(images(*"abcd"), plain, [])
+    changed = ordered(images(*"abcx"), plain, [])
     first, second = cut.chunks_of(own, [[0, 1], [2, 3]], True, "recipe")
     other, _ = cut.chunks_of(changed, [[0, 1], [2, 3]], True, "recipe")
     assert second.units == [(3, 3), (4, 4)]
@@ -239,7 +243,7 @@ def test_a_witness_in_the_middle_of_the_groups_is_noticed(tmp_path: Path) -> Non
         (("a", "P", "A", "1"), ("b", "P", "B", "1"), ("c", "P", "C", "x")),
         (2, 3, 4),
     )
-    own = cut.order(found, pipe, [])
+    own = ordered(found, pipe, [])
     (first, _) = cut.chunks_of(own, [[0, 1], [2]], False, "recipe")
     # it carries the last row's well, so CellProfiler would put it into that row's group
     assert first.witness == ("b", "P", "B", "x")
@@ -268,3 +272,32 @@ def test_the_first_chunks_are_small_where_images_come_from_afar(
 @pytest.mark.parametrize(("image_sets", "slots"), [(0, 2), (12, 2), (20, 64)])
 def test_few_image_sets_are_not_worth_small_first_chunks(image_sets: int, slots: int) -> None:
     assert cut.ramped(image_sets, slots) == []
+
+
+def in_a_batch(found: ImageList, groups: Sequence[str]) -> imagesets.ImageSets:
+    of_list = imagesets.of_list(found)
+    return replace(of_list, groups=[(group,) for group in groups])
+
+
+def test_image_sets_of_a_batch_file_keep_their_numbers_and_groups(plain: pipeline.Pipeline) -> None:
+    own = cut.order(in_a_batch(images("C", "B", "A", "A"), ["1", "1", "2", "2"]), plain, [])
+    assert [row[2] for row in own.images.rows] == ["C", "B", "A", "A"]
+    assert own.own == [("1",), ("1",), ("2",), ("2",)]
+    assert own.batched
+    assert len(set(own.groups)) == 4, "the pipeline itself groups nothing"
+
+
+def test_a_chunk_of_a_batch_file_depends_on_its_rows_their_numbers_and_groups(
+    plain: pipeline.Pipeline,
+) -> None:
+    def digests(wells: str, groups: str) -> list[str]:
+        own = cut.order(in_a_batch(images(*wells), groups), plain, [])
+        places = [[0, 1], [2, 3]]
+        return [c.digest for c in cut.chunks_of(own, places, whole=True, recipe="")]
+
+    before = digests("ABCD", "1122")
+    assert digests("ABCX", "1122")[0] == before[0], "what others hold does not reach a process"
+    assert digests("ABCX", "1122")[1] != before[1]
+    assert digests("ABCD", "1133")[0] == before[0]
+    assert digests("ABCD", "1133")[1] != before[1]
+    assert len({*before}) == 2

@@ -93,7 +93,6 @@ def test_line_ends_of_windows(tmp_path: Path) -> None:
         ("Tile", "Tile:Within cycles", False),
         ("SaveImages", "When to save:Last cycle", True),
         ("SaveImages", "When to save:Every cycle", False),
-        ("Crop", "Apply which cycle's cropping pattern?:First", True),
         ("RescaleIntensity", "Method:Minimum of all images", True),
         ("DefineGrid", "Define:Once", True),
         ("CalculateStatistics", "", True),
@@ -103,6 +102,56 @@ def test_line_ends_of_windows(tmp_path: Path) -> None:
 def test_aggregators(tmp_path: Path, name: str, setting: str, counts: bool) -> None:
     found = read(tmp_path, load_data(), module(name, *filter(None, [setting]))).aggregators()
     assert found == ([f"{name} (module 2)"] if counts else [])
+
+
+def crop(shape: str, method: str, cycle: str = "First") -> str:
+    return module(
+        "Crop",
+        f"Select the cropping shape:{shape}",
+        f"Select the cropping method:{method}",
+        f"Apply which cycle's cropping pattern?:{cycle}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "method", "cycle", "counts"),
+    [
+        ("Rectangle", "Coordinates", "First", False),
+        ("Ellipse", "Coordinates", "First", False),
+        ("Rectangle", "Mouse", "First", True),
+        ("Rectangle", "Mouse", "Every", False),
+        ("Previous cropping", "Coordinates", "First", False),
+        ("Objects", "Coordinates", "First", False),
+    ],
+)
+def test_the_first_cycles_crop_counts_where_another_would_differ(
+    tmp_path: Path, shape: str, method: str, cycle: str, counts: bool
+) -> None:
+    found = read(tmp_path, load_data(), crop(shape, method, cycle)).aggregators()
+    assert found == (["Crop (module 2)"] if counts else [])
+
+
+def test_the_first_cycles_crop_counts_where_no_process_has_one(tmp_path: Path) -> None:
+    by_place = crop("Rectangle", "Coordinates")
+    assert read(tmp_path, load_data(keys="Plate"), by_place).aggregators() == ["Crop (module 2)"]
+    labelled = read(tmp_path, load_data(), by_place, module("LabelImages"))
+    assert labelled.aggregators() == ["Crop (module 2)"]
+
+
+def test_groups_of_the_other_kind_of_pipeline(tmp_path: Path) -> None:
+    names = module("NamesAndTypes", "Assign a name to:All images")
+    groups = module(
+        "Groups",
+        "Do you want to group your images?:Yes",
+        "Metadata category:Plate",
+        "Metadata category:Well",
+    )
+    found = read(tmp_path, names, groups)
+    assert not found.reads_list
+    assert found.group_keys == ("Plate", "Well")
+    assert found.image_base == "None|"
+    none = module("Groups", "Do you want to group your images?:No", "Metadata category:Plate")
+    assert read(tmp_path, names, none).group_keys == ()
 
 
 @pytest.mark.parametrize(
@@ -282,8 +331,8 @@ def test_a_long_setting_is_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("modules", "what"),
     [
-        ((IDENTIFY,), "no LoadData module;"),
-        ((load_data(), load_data()), "2 LoadData modules;"),
+        ((IDENTIFY,), "neither LoadData nor NamesAndTypes"),
+        ((load_data(), load_data()), "2 LoadData modules"),
         ((load_data(ranged="Yes"),), "just a range of rows"),
         ((load_data(), module("ExportToDatabase")), "can't run ExportToDatabase (module 2)"),
         ((load_data(), module("CreateBatchFiles")), "can't run CreateBatchFiles (module 2)"),

@@ -1,0 +1,333 @@
+r"""Batch_data.h5: the image sets that CellProfiler makes of a list of files.
+
+A pipeline that reads by Images, Metadata, NamesAndTypes and Groups has no rows to slice: only
+CellProfiler knows which files make an image set. So it is asked once, through its own
+CreateBatchFiles module, and every process then reads its part of that answer (-f and -l). What
+processes read is a copy of it: of the image sets that are run, with the pipeline as its user wrote
+it, and with the folders of this machine.
+
+Source: cellprofiler_core 4.2.8.1, utilities/measurement.py (load_measurements),
+measurement/_measurements.py (alter_url_post_create_batch), modules/groups.py (prepare_run), and
+cellprofiler 4.2.8.1, modules/createbatchfiles.py. That module doubles the backslashes in folders:
+"overlays/\g<Plate>" makes a folder of just that name in a run from its file. It keeps the text as
+it was under another name, and that is what is run here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from bpcp import staging
+from bpcp.errors import BpcpError, Exit
+from bpcp.folders import ADDRESSES, FOLDERS, NOWHERE, Moved
+from bpcp.imagelist import ImageList, Row, Type
+
+NAME = "Batch_data.h5"
+
+_MAGIC = b"\x89HDF\r\n\x1a\n"
+_PIPELINE, _USER_PIPELINE = "Pipeline_Pipeline", "Pipeline_UserPipeline"
+_MAPPINGS = "Path_Mappings"
+# an image set as NamesAndTypes packs it, with addresses that only mappings can change
+_PACKED = "ImageSet_ImageSet"
+_GROUP = ("Group_Number", "Group_Index", "Group_Length")
+
+# What CreateBatchFiles leaves in Experiment.csv that a process without it does not.
+OWN_KEYS = (_MAPPINGS, _USER_PIPELINE)
+
+_MODULE = """
+CreateBatchFiles:[module_num:{number}|svn_version:'Unknown'|variable_revision_number:8\
+|show_window:False|notes:[]|batch_state:array([], dtype=uint8)|enabled:True|wants_pause:False]
+    Store batch files in default output folder?:Yes
+    Output folder path:
+    Are the cluster computers running Windows?:No
+    Hidden- in batch mode:No
+    Hidden- in distributed mode:No
+    Hidden- default input folder at time of save:
+    Hidden- revision number:0
+    Hidden- from old matlab:No
+    Local root path:
+    Cluster root path:
+"""
+_COUNT = re.compile(r"^ModuleCount:(\d+)", re.MULTILINE)
+_OWN_MODULE = re.compile(r"\n*^CreateBatchFiles:\[module_num:\d+\|.*\Z", re.MULTILINE | re.DOTALL)
+
+
+def with_create_batch(text: str) -> str:
+    """Add CreateBatchFiles to a pipeline's text."""
+    found = _COUNT.search(text)
+    if not found:
+        raise BpcpError(Exit.MALFORMED_INPUT, "the pipeline has no line ModuleCount")
+    number = int(found[1]) + 1
+    text = _COUNT.sub(f"ModuleCount:{number}", text, count=1)
+    return text.rstrip("\r\n") + "\n" + _MODULE.format(number=number)
+
+
+def without_create_batch(text: str) -> str:
+    """Take away what `with_create_batch` added, in a text that CellProfiler wrote."""
+    return _COUNT.sub(
+        lambda found: f"ModuleCount:{int(found[1]) - 1}", _OWN_MODULE.sub("\n", text), count=1
+    )
+
+
+def is_hdf5(path: Path) -> bool:
+    """Tell whether a file is one of HDF5: a batch file or a project."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a file, and give it with its last measurements, as CellProfiler takes them."""
+    try:
+        with h5py.File(path, "r") as file:
+            runs = file["Measurements"]
+            yield file, runs[max(runs)]
+    except (OSError, KeyError, ValueError) as error:
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"{path}: not a whole CellProfiler batch file or project ({error})",
+            "make it anew: ./run_batchfile_pipeline.sh -w, or in CellProfiler",
+        ) from error
+
+
+def _text(run: Any, name: str) -> str:
+    """Give an experiment's text; what was written last counts."""
+    group = run["Experiment"][name]
+    start, end = max(map(tuple, np.atleast_2d(group["index"][()])[:, 1:]))
+    value = group["data"][start:end][0]
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def pipeline_text(path: Path) -> str:
+    """Give the pipeline in a batch file or project.
+
+    Raises
+    ------
+    BpcpError
+        65 where it holds none.
+    """
+    with _opened(path) as (_, run):
+        return _text(run, _PIPELINE)
+
+
+def set_pipeline(path: Path, text: str) -> None:
+    """Put another pipeline into a project."""
+    with h5py.File(path, "r+") as file:
+        runs = file["Measurements"]
+        _put_text(runs[max(runs)]["Experiment"], _PIPELINE, text)
+
+
+def in_batch_mode(text: str) -> bool:
+    """Tell whether a pipeline's text is of a batch file, rather than of a project."""
+    return "\n    Hidden- in batch mode:Yes" in text
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The image sets of a batch file.
+
+    Attributes
+    ----------
+    images : ImageList
+        One row for each image set, in the order of their ImageNumbers; the columns are what the
+        file knows of them (FileName_, PathName_, URL_, Series_, Frame_, Metadata_ …). `lines` are
+        ImageNumbers.
+    types : tuple of Type
+        Of each column.
+    groups : list of tuple of str
+        The group of each row; one for all where the pipeline does not group.
+    """
+
+    images: ImageList
+    types: tuple[Type, ...]
+    groups: list[Row]
+
+
+def read(path: Path) -> Batch:
+    """Read the image sets of a batch file.
+
+    Raises
+    ------
+    BpcpError
+        65 where it is none, or holds no image set.
+    """
+    with _opened(path) as (_, run):
+        image = run.get("Image", {})
+        if "ImageNumber" not in image:
+            raise BpcpError(Exit.MALFORMED_INPUT, f"{path}: no image sets in it")
+        numbers = sorted(int(n) for n in image["ImageNumber"]["data"][()])
+        columns: dict[str, tuple[Type, list[str]]] = {}
+        for name in sorted(image):
+            if name not in ("ImageNumber", _PACKED):
+                columns[name] = _column(image[name], numbers)
+    if not numbers or numbers != list(range(1, len(numbers) + 1)):
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"{path}: its image sets are not numbered from 1"
+            if numbers
+            else f"{path}: no image sets in it",
+        )
+    groups: list[Row] = [(n,) for n in columns.get(_GROUP[0], (0, [""] * len(numbers)))[1]]
+    for name in _GROUP:
+        columns.pop(name, None)
+    header = tuple(columns)
+    rows = tuple(zip(*(cells for _, cells in columns.values()), strict=True))
+    types = tuple(kind for kind, _ in columns.values())
+    return Batch(ImageList(header, rows, tuple(numbers)), types, groups)
+
+
+def _column(group: Any, numbers: Sequence[int]) -> tuple[Type, list[str]]:
+    data: NDArray[Any] = group["data"][()]
+    kind = {"i": Type.INTEGER, "u": Type.INTEGER, "f": Type.FLOAT}.get(data.dtype.kind, Type.TEXT)
+    places = {int(n): int(start) for n, start, end in group["index"][()] if end > start}
+    # most columns repeat a few values, and a million copies of one folder's name are much
+    known: dict[Any, str] = {}
+    cells = []
+    for n in numbers:
+        at = places.get(n)
+        value = "" if at is None else data[at]
+        if value not in known:
+            known[value] = value.decode() if isinstance(value, bytes) else str(value)
+        cells.append(known[value])
+    return kind, cells
+
+
+def copy(
+    source: Path,
+    target: Path,
+    *,
+    keep: Sequence[int] | None = None,
+    moved: Moved = NOWHERE,
+    own: bool = True,
+) -> None:
+    """Write a batch file to run from.
+
+    Parameters
+    ----------
+    keep : sequence of int, optional
+        The ImageNumbers of the image sets that are run, ascending; they are numbered from 1 in the
+        copy, as they would be had CellProfiler never seen the others.
+    moved : Moved
+        Where its images are on this machine.
+    own : bool
+        Whether bpcp had it made, so that the pipeline is to be as its user wrote it.
+    """
+    with _opened(source) as (file, run), h5py.File(target, "w") as out:
+        for name, item in file.items():
+            if name != "Measurements":
+                file.copy(item, out, name)
+        home = out.create_group("Measurements").create_group(Path(run.name).name)
+        for kind in run:
+            if kind != "Image":
+                run.copy(kind, home)
+        experiment = home["Experiment"]
+        if own:
+            text = _text(run, _USER_PIPELINE).replace(
+                "\n    Hidden- in batch mode:No", "\n    Hidden- in batch mode:Yes"
+            )
+            _put_text(experiment, _PIPELINE, text)
+        if moved.maps and _MAPPINGS in experiment:
+            _put_text(experiment, _MAPPINGS, _mapped(_text(run, _MAPPINGS), moved))
+        image = home.create_group("Image")
+        for name, group in run["Image"].items():
+            _copy_column(name, group, image, keep, moved)
+        if keep is not None and _GROUP[0] in image:
+            _regroup(image)
+
+
+def redirect(source: Path, target: Path, mirror: str) -> None:
+    """Write a batch file whose images are read in a mirror.
+
+    Parameters
+    ----------
+    mirror : str
+        What is put before every image's path.
+    """
+    with _opened(source) as (file, run), h5py.File(target, "w") as out:
+        for name, item in file.items():
+            if name != "Measurements":
+                file.copy(item, out, name)
+        file.copy(run.parent, out, "Measurements")
+        home = out[run.name]
+        if _PACKED in home["Image"]:
+            known = json.loads(_text(run, _MAPPINGS))
+            known["PathMappings"] = [*known["PathMappings"], ["", mirror]]
+            _put_text(home["Experiment"], _MAPPINGS, json.dumps(known))
+        else:
+            # LoadData reads where the columns say
+            for name in home["Image"]:
+                if name.startswith((*FOLDERS, *ADDRESSES)):
+                    data = home["Image"][name]["data"]
+                    cells = [staging.rewritten((name,), (v.decode(),), mirror)[0] for v in data[()]]
+                    data[()] = np.array([cell.encode() for cell in cells], dtype=object)
+
+
+def _mapped(text: str, moved: Moved) -> str:
+    """Add to the mappings by which packed addresses are read."""
+    known = json.loads(text)
+    there = [(old, moved.path(new)) for old, new in known["PathMappings"] if old]
+    # CellProfiler tests each against the path as it was, so what one moved the next may not meet
+    fresh = [(old, new) for old, new in moved.maps if old not in dict(there)]
+    known["PathMappings"] = [*there, *fresh]
+    return json.dumps(known)
+
+
+def _put_text(experiment: Any, name: str, text: str) -> None:
+    dtype = experiment[name]["data"].dtype
+    del experiment[name]
+    index = np.array([[0, 0, 1]], dtype=np.int64)
+    _put(experiment.create_group(name), np.array([text.encode()], dtype=object), dtype, index)
+
+
+def _put(group: Any, data: NDArray[Any], dtype: Any, index: NDArray[np.int64]) -> None:
+    # CellProfiler makes them longer where it measures more
+    group.create_dataset("data", data=data, dtype=dtype, maxshape=(None,))
+    group.create_dataset("index", data=index, maxshape=(None, 3))
+
+
+def _copy_column(
+    name: str, group: Any, image: Any, keep: Sequence[int] | None, moved: Moved
+) -> None:
+    changes = moved.maps and name.startswith((*FOLDERS, *ADDRESSES))
+    if keep is None and not changes:
+        group.copy(group, image, name)
+        return
+    data, index = group["data"][()], group["index"][()]
+    at = {int(n): (int(start), int(end)) for n, start, end in index}
+    numbers = [n for n in (sorted(at) if keep is None else keep) if n in at]
+    place = {n: n if keep is None else i for i, n in enumerate(keep or numbers, 1)}
+    pieces = [data[slice(*at[n])] for n in numbers]
+    ends = np.cumsum([0, *(len(p) for p in pieces)])
+    joined = np.concatenate(pieces) if pieces else data[:0]
+    if name == "ImageNumber":
+        joined = np.array([place[n] for n in numbers], dtype=data.dtype)
+    elif changes:
+        joined = np.array([moved.cell(name, v.decode()).encode() for v in joined], dtype=object)
+    rows = [(place[n], ends[i], ends[i + 1]) for i, n in enumerate(numbers)]
+    index = np.array(rows, dtype=np.int64).reshape(-1, 3)
+    _put(image.create_group(name), joined, group["data"].dtype, index)
+
+
+def _regroup(image: Any) -> None:
+    """Give the image sets that are left their places in their groups, and these theirs."""
+    before = image[_GROUP[0]]["data"][()]
+    _, numbers = np.unique(before, return_inverse=True)
+    sizes = np.bincount(numbers)
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    values = (numbers + 1, np.arange(len(numbers)) - starts[numbers] + 1, sizes[numbers])
+    for name, found in zip(_GROUP, values, strict=True):
+        if name in image:
+            image[name]["data"][...] = found.astype(before.dtype)

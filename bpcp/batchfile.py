@@ -1,0 +1,56 @@
+"""run_batchfile_pipeline.sh: make the batch file of a run, keep it, and say what is in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bpcp import batch, imagesets, pipeline
+from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.pipeline import Kind
+from bpcp.plan import parse as parse_plan
+from bpcp.settings import settings_of
+from bpcp.workspace import locate, locked
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make a batch file, or find the one that is there."""
+    parser = Parser("batchfile")
+    parser.add_argument("-d", "--dataset", required=True)
+    parser.add_argument("-p", "--pipeline", required=True, type=Path)
+    parser.add_argument("-t", "--tmpdir")
+    parser.add_argument("-w", "--overwrite_batchfile", action="store_true")
+    parser.add_argument("--map", action="append", default=[])
+    parser.add_argument("-q", "--quiet", action="store_true")
+    args = parser.parse_args(argv)
+    workspace = locate(args.dataset, args.pipeline)
+    # all other settings of a plan are as they are where nobody asks for them
+    settings = settings_of(parse_plan(argv), workspace)
+    pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
+    if pipe.kind is Kind.BATCH:
+        raise BpcpError(
+            Exit.USAGE,
+            f"{pipe.path} is a batch file already",
+            "./run_analysis_pipeline.sh takes it as it is: -p Batch_data.h5",
+        )
+    with locked(workspace):
+        made = imagesets.batch_file(workspace, pipe, settings)
+        found = batch.read(made.path)
+        made.keep(workspace)
+    if not args.quiet:
+        groups = len(set(found.groups))
+        what = f"{len(found.images.rows):,} image sets"
+        if pipe.group_keys:
+            what += f" in {groups:,} groups by {', '.join(pipe.group_keys)}"
+        state = "made" if made.home else "kept: nothing that it depends on has changed"
+        print(f"batch file: {what}; {state}", file=sys.stderr)
+        if pipe.reads_list:
+            print("            LoadData needs none: a run reads the list itself", file=sys.stderr)
+    print(workspace.batch)
+    return Exit.OK
+
+
+if __name__ == "__main__":
+    run_main("batchfile", main)

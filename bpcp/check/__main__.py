@@ -1,0 +1,223 @@
+"""Check a dataset and a pipeline, and say what was found."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bpcp.check.findings import Finding, errors
+from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.workspace import Workspace, locate, to_ranges
+
+if TYPE_CHECKING:
+    from bpcp.check.all import Checked
+    from bpcp.settings import Settings
+
+# So many of a code are shown; more would hide the others.
+_SHOWN = 20
+_LINES_WIDTH = 60
+# The worst first; what bpcp mends needs no doing, but should be read.
+_WORDS = ("error", "mended", "warning", "note")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser("check")
+    parser.add_argument("-d", "--dataset", required=True)
+    parser.add_argument("-p", "--pipeline", required=True, type=Path)
+    parser.add_argument("-c", "--create_groups_from_data_file", action="store_true")
+    parser.add_argument("--map", action="append", default=[])
+    parser.add_argument("--input", default="")
+    parser.add_argument("--endpoint-url", default="")
+    parser.add_argument("--profile", default="")
+    parser.add_argument("--deep", action="store_true")
+    parser.add_argument("--no-images", action="store_true")
+    parser.add_argument("--no-fix", action="store_true")
+    parser.add_argument("--quarantine", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("-q", "--quiet", action="store_true")
+    return parser.parse_args(argv)
+
+
+def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
+    from bpcp.folders import moved_of
+    from bpcp.limits import read_limits
+    from bpcp.s3 import Access, Address
+    from bpcp.settings import Settings
+    from bpcp.sources import Source
+
+    root = os.environ.get("PATHNAME_BASENAME")
+    access = Access(args.endpoint_url, args.profile).checked()
+    source = Source(Address.parse(args.input) if args.input else None, access)
+    if root and not Path(root).is_dir() and not source.input:
+        raise BpcpError(Exit.BAD_SETTING, f"PATHNAME_BASENAME is not a folder: {root}")
+    return Settings(
+        chunk_size=None,
+        group_by=(),
+        slots=read_limits().cores,
+        use_lists=not args.create_groups_from_data_file,
+        root=Path(root).resolve() if root else workspace.base,
+        tmpdir=None,
+        source=source,
+        moved=moved_of(args.map),
+    )
+
+
+class _Progress:
+    """One line on a terminal, with an ETA."""
+
+    def __init__(self) -> None:
+        self.started = self.said = 0.0
+        self.at_start = self.shown = 0
+
+    def told(self, done: int, total: int) -> None:
+        from bpcp.progress import duration
+
+        now = time.monotonic()
+        if not self.started:
+            # processes take a while to start, which says nothing of their pace
+            self.started, self.said, self.at_start = now, now, done
+        if now - self.said < 0.5:
+            return
+        self.said = now
+        left = (total - done) * (now - self.started) / (done - self.at_start)
+        text = f"check: {100 * done // total} % of {total:,} files · ETA {duration(left)}"
+        print(f"\r{text:<{self.shown}}", end="", file=sys.stderr, flush=True)
+        self.shown = len(text)
+
+    def end(self) -> None:
+        if self.shown:
+            print(f"\r{' ' * self.shown}\r", end="", file=sys.stderr, flush=True)
+
+
+def report(findings: Iterable[Finding], unit: str = "line") -> Iterator[str]:
+    """Write findings for people: the worst first, those of a code together.
+
+    Parameters
+    ----------
+    unit : str
+        What the findings' lines count, in the singular.
+    """
+    groups: dict[tuple[int, str], list[Finding]] = {}
+    for finding in findings:
+        rank = _WORDS.index(_word(finding))
+        groups.setdefault((rank, finding.code.name), []).append(finding)
+    for _, found in sorted(groups.items(), key=lambda item: item[0][0]):
+        yield f"{_word(found[0]).upper()} {found[0].code.name}: {found[0].code.summary}"
+        by_remedy: dict[str, list[Finding]] = {}
+        for finding in found[:_SHOWN]:
+            by_remedy.setdefault(finding.remedy, []).append(finding)
+        for remedy, alike in by_remedy.items():
+            for finding in alike:
+                yield f"  {_plain(_where(finding, unit))}: {_plain(finding.what)}"
+                yield from (f"    mended in a copy: {_plain(m.said)}" for m in finding.mends)
+            if remedy and not alike[0].mends:
+                yield f"  → {_plain(remedy)}"
+        if len(found) > _SHOWN:
+            yield f"  and {len(found) - _SHOWN:,} more: --json lists all"
+
+
+def _word(finding: Finding) -> str:
+    if finding.mends:
+        return "mended"
+    return finding.code.severity.name.lower()
+
+
+def _where(finding: Finding, unit: str) -> str:
+    if not finding.lines or finding.place.startswith(("line ", "lines ")):
+        return finding.place
+    ranges = to_ranges(finding.lines).replace(",", ", ")
+    if len(ranges) > _LINES_WIDTH:
+        ranges = f"{ranges[: ranges.rindex(',', 0, _LINES_WIDTH)]}, …"
+    return f"{unit}{'s' if len(finding.lines) > 1 else ''} {ranges}: {finding.place}"
+
+
+def _plain(text: str) -> str:
+    """Write a name so that it stays on its line."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def summary(checked: Checked) -> str:
+    """Say in a line what was looked at, and what was found."""
+    looked_at = [_count(checked.image_sets, "image set"), _count(checked.files, "file")]
+    counts = Counter(_word(f) for f in checked.findings)
+    words = [
+        f"{counts[word]:,} mended" if word == "mended" else _count(counts[word], word)
+        for word in _WORDS
+        if counts[word]
+    ]
+    return f"check: {', '.join(looked_at)}: {', '.join(words) or 'all good'}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _quarantine(checked: Checked, *, wanted: bool) -> str:
+    """Say what becomes of the bad image sets; "" where there are none."""
+    bad = len(checked.bad)
+    if not bad:
+        return ""
+    if bad >= checked.image_sets:
+        return "  no image set is left to analyse" if wanted else ""
+    if wanted:
+        return f"  {_count(bad, 'image set')} in quarantine: not analysed"
+    return f"  → {_count(bad, 'image set')} can't be analysed; --quarantine goes on without"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check a dataset and a pipeline."""
+    # this file is read again by each process that looks at images, which need none of these
+    from bpcp import pipeline
+    from bpcp.check.all import Asked, run
+
+    args = parse(argv)
+    workspace = locate(args.dataset, args.pipeline)
+    settings = _settings(args, workspace)
+    pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
+    progress = _Progress()
+    shows = sys.stderr.isatty() and not args.quiet
+    asked = Asked(
+        files=not args.no_images,
+        deep=args.deep,
+        mend=not args.no_fix,
+        told=progress.told if shows else None,
+    )
+    try:
+        checked = run(workspace, pipe, settings, asked)
+    finally:
+        progress.end()
+    code = checked.exit(quarantine=args.quarantine)
+    for stream in (sys.stdout, sys.stderr):
+        # a name that is no text must not end a check
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if args.json:
+        found = {
+            "image_sets": checked.image_sets,
+            "files": checked.files,
+            "lines_count": checked.unit,
+            "exit": int(code),
+            "bad": {str(line): why for line, why in checked.bad.items()},
+            "findings": [finding.to_json() for finding in checked.findings],
+        }
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        findings = errors(checked.findings) if args.quiet else checked.findings
+        for line in report(findings, checked.unit):
+            print(line)
+    if not args.quiet:
+        sys.stdout.flush()
+        print(summary(checked), file=sys.stderr)
+        if words := _quarantine(checked, wanted=args.quarantine):
+            print(words, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    run_main("check", main)

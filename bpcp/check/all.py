@@ -1,0 +1,239 @@
+"""Check a run before it starts: its pipeline, its image list, its files, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from bpcp import imagelist, imagesets, selection
+from bpcp.check import files, rows
+from bpcp.check import pipeline as of_pipe
+from bpcp.check.findings import (
+    Code,
+    Finding,
+    Severity,
+    bad_lines,
+    exit_of,
+    unmended,
+    without_bad,
+)
+from bpcp.errors import BpcpError, Exit
+from bpcp.imagelist import ImageList
+from bpcp.pipeline import Kind, Pipeline
+from bpcp.settings import Settings
+from bpcp.sources import Listed
+from bpcp.workspace import Workspace
+
+SELECTION = Code(
+    "list-selection", Severity.ERROR, "platelist.txt or welllist.txt does not fit the image list"
+)
+BASE_FOLDER = Code(
+    "list-base-folder", Severity.ERROR, "the pipeline looks for images where bpcp can't have them"
+)
+FILE_LIST = Code("list-of-files", Severity.ERROR, "the list of files can't be read")
+
+CODES = (*rows.CODES, SELECTION, BASE_FOLDER, FILE_LIST, *files.CODES)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a check is to do.
+
+    Attributes
+    ----------
+    files : bool
+        Whether image files are looked at.
+    deep : bool
+        Whether each of their pixels is decoded.
+    mend : bool
+        Whether bpcp may mend a copy of the pipeline; what needs it is an error otherwise.
+    load : bool
+        Whether CellProfiler is asked to load the pipeline.
+    told : callable, optional
+        Told now and then how many of how many files were looked at.
+    """
+
+    files: bool = True
+    deep: bool = False
+    mend: bool = True
+    load: bool = True
+    told: Callable[[int, int], None] | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found.
+
+    Attributes
+    ----------
+    findings : list of Finding
+    image_sets : int
+        Those that would run; of a list that can't be read, none are known.
+    files : int
+        Those that they name, each counted once.
+    unit : str
+        What the findings' lines count: a "line" of the user's list, or, in a batch file, an
+        "image set".
+    """
+
+    findings: list[Finding]
+    image_sets: int = 0
+    files: int = 0
+    unit: str = "line"
+
+    @property
+    def bad(self) -> dict[int, str]:
+        """The image sets that can't be analysed while others can, and why."""
+        return bad_lines(self.findings)
+
+    def exit(self, *, quarantine: bool = False) -> Exit:
+        """Give the exit code; with `quarantine`, that of going on without the bad image sets."""
+        # without any image set left there is nothing to go on with
+        if quarantine and len(self.bad) < self.image_sets:
+            return exit_of(without_bad(self.findings))
+        return exit_of(self.findings)
+
+
+def run(
+    workspace: Workspace,
+    pipe: Pipeline,
+    settings: Settings,
+    asked: Asked | None = None,
+    images: ImageList | None = None,
+    remote: Listed | None = None,
+) -> Checked:
+    """Check a run.
+
+    Parameters
+    ----------
+    images : ImageList, optional
+        The image sets that would run, where they are known: folders as they are on this machine.
+    remote : Listed, optional
+        Those of their files that lie in a bucket, where that is known.
+
+    Raises
+    ------
+    BpcpError
+        66 where there is no list; 69 where CellProfiler is missing; 74 or 77 where a bucket can't
+        be reached.
+    """
+    asked = asked or Asked()
+    findings: list[Finding] = []
+    unit = "image set" if pipe.kind is Kind.BATCH or (images and not pipe.reads_list) else "line"
+    if pipe.reads_list and pipe.kind is not Kind.BATCH:
+        found, listed = rows.of_list(workspace.image_list, pipe.group_keys)
+        findings += found
+        images = images or _prepared(listed, workspace, pipe, settings, findings)
+    elif pipe.kind is Kind.BATCH and images is None:
+        images = imagesets.of_run(workspace, pipe, settings).images
+    compared = images is not None
+    named = images if compared else _file_list(workspace, settings, findings)
+    count = 0
+    with ThreadPoolExecutor(1) as pool:
+        # beside the files: a start of CellProfiler takes seconds
+        loading = pool.submit(of_pipe.loads, pipe, images) if asked.load else None
+        findings += of_pipe.of_pipeline(pipe, images)
+        if asked.files and named:
+            named = _with_files(named, findings)
+            how = _how(named, asked, settings, remote, compare=compared)
+            found, count = files.of_files(named, settings.root, how)
+            findings += found
+        if loading:
+            findings += loading.result()
+    if not asked.mend:
+        findings = unmended(findings)
+    return Checked(findings, len(images.rows) if images else 0, count, unit)
+
+
+def _prepared(
+    images: ImageList | None,
+    workspace: Workspace,
+    pipe: Pipeline,
+    settings: Settings,
+    findings: list[Finding],
+) -> ImageList | None:
+    """Give the rows that would run, with the folders of this machine."""
+    if images is None:
+        return None
+    try:
+        images = selection.rebase(images, pipe, settings.root)
+    except BpcpError as error:
+        findings.append(Finding(BASE_FOLDER, pipe.path.name, str(error), error.todo))
+        return None
+    images = imagesets._moved(_ranged(images, pipe), settings.moved)
+    if settings.use_lists:
+        try:
+            images, _ = selection.select(images, workspace)
+        except BpcpError as error:
+            place = str(workspace.selection("platelist").parent)
+            findings.append(Finding(SELECTION, place, str(error), error.todo))
+    return images
+
+
+def _ranged(images: ImageList, pipe: Pipeline) -> ImageList:
+    """Keep the rows that LoadData is set to; a range that can't be read is told elsewhere."""
+    try:
+        rows_set = of_pipe.row_range(pipe)
+    except ValueError:
+        rows_set = None
+    if rows_set is None:
+        return images
+    first, last = rows_set
+    # the header is line 1, and empty lines count
+    keep = [i for i, line in enumerate(images.lines) if first <= line - 1 <= last]
+    return _only(images, keep)
+
+
+def _file_list(
+    workspace: Workspace, settings: Settings, findings: list[Finding]
+) -> ImageList | None:
+    """Give a list of files as an image list, one a row: which make image sets is not known yet."""
+    path = workspace.file_list
+    if not path.is_file():
+        return None
+    try:
+        names = imagesets.read_files(path, settings.root, settings.moved)
+    except BpcpError as error:
+        findings.append(Finding(FILE_LIST, path.name, str(error), error.todo or "mend it"))
+        return None
+    text = path.read_text(encoding="utf-8-sig").split("\n")
+    lines = [number for number, line in enumerate(text, 1) if line.strip()]
+    # `imagelist.files` takes an address as it is, and one without file: for a path
+    return ImageList(("URL_file",), tuple((name,) for name in names), tuple(lines))
+
+
+def _with_files(images: ImageList, findings: list[Finding]) -> ImageList:
+    """Leave out the rows that lack a file's name, which is said already."""
+    lacking = {line for f in findings if f.code is rows.NO_FILE for line in f.lines}
+    if not lacking:
+        return images
+    keep = [i for i, line in enumerate(images.lines) if line not in lacking]
+    return _only(images, keep)
+
+
+def _only(images: ImageList, keep: Sequence[int]) -> ImageList:
+    return ImageList(
+        images.header, tuple(images.rows[i] for i in keep), tuple(images.lines[i] for i in keep)
+    )
+
+
+def _how(
+    images: ImageList, asked: Asked, settings: Settings, remote: Listed | None, *, compare: bool
+) -> files.How:
+    source, root = settings.source, settings.root
+    names = {
+        name: None
+        for row in images.rows
+        for _, name in imagelist.files(images.header, row, root)
+        if source.input or name.lower().startswith("s3://")
+    }
+    if remote is None:
+        remote = source.look(names, root) if names else {}
+    return files.How(
+        deep=asked.deep,
+        told=asked.told,
+        compare=compare,
+        listed=remote,
+        in_bucket=lambda name: name in names and source.find(name, root) is not None,
+    )

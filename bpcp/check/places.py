@@ -1,0 +1,232 @@
+"""Where a pipeline writes to, and which files it reads beside the images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpcp.check.findings import Code, Finding, Severity
+from bpcp.check.modules import INPUT_FILES, OUTPUT_FOLDERS, REVISIONS, active, holds, place
+from bpcp.errors import Exit
+from bpcp.mend import Mend, mended
+from bpcp.pipeline import Module, Pipeline
+
+OUTPUT_ELSEWHERE = Code(
+    "pipeline-output-elsewhere",
+    Severity.ERROR,
+    "a module writes outside the default output folder",
+)
+PATH_MISSING = Code(
+    "pipeline-path-missing",
+    Severity.ERROR,
+    "a file that a module reads beside the images is not here",
+    Exit.NO_INPUT,
+)
+PLUGIN_PATH = Code(
+    "pipeline-plugin-path",
+    Severity.WARNING,
+    "a setting of a plugin names a folder that is not here",
+)
+DEFAULT_INPUT = Code(
+    "pipeline-default-input",
+    Severity.WARNING,
+    "a module reads a file from the default input folder, which a run does not set",
+)
+READS_OUTPUT = Code(
+    "pipeline-reads-output",
+    Severity.ERROR,
+    "a module reads a file from the default output folder, which is empty as a process starts",
+    Exit.NO_INPUT,
+)
+CODES = (OUTPUT_ELSEWHERE, PATH_MISSING, PLUGIN_PATH, DEFAULT_INPUT, READS_OUTPUT)
+
+_OUT = "Default Output Folder"
+_BELOW_OUT = "Default Output Folder sub-folder"
+_ELSEWHERE = "Elsewhere..."
+_INPUTS = ("Default Input Folder", "Default Input Folder sub-folder")
+# What older pipelines call these.
+_KINDS = {
+    "Absolute path elsewhere": _ELSEWHERE,
+    "Default output directory sub-folder": _BELOW_OUT,
+    "Default input directory sub-folder": "Default Input Folder sub-folder",
+}
+_TO_OUT = f"set its {{}} to {_OUT}, or a sub-folder of it"
+# Folders are parted by "/", or by "\" in a pipeline made on Windows, where no tag follows.
+_PARTING = re.compile(r"/+|\\+(?!g<)")
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]|\\\\")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A setting that names a folder.
+
+    Attributes
+    ----------
+    kind : str
+        CellProfiler's word for what it is below: "Elsewhere...", "Default Output Folder" …
+    path : str
+        The rest, with its metadata tags.
+    """
+
+    kind: str
+    path: str
+
+    @classmethod
+    def of(cls, value: str) -> Folder:
+        """Read a setting."""
+        kind, _, path = value.partition("|")
+        return cls(_KINDS.get(kind, kind), path)
+
+    @property
+    def is_within(self) -> bool:
+        """Whether it is the default output folder, or below it."""
+        return self.kind == _OUT or (
+            self.kind == _BELOW_OUT
+            and not _ABSOLUTE.match(self.path)
+            and ".." not in Path(self.path).parts
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.path}".rstrip()
+
+
+def of_places(pipe: Pipeline) -> list[Finding]:
+    """Find folders that a run can't write to as they are, and files that it would not find."""
+    return [*_written(pipe), *_read(pipe), *_of_plugins(pipe)]
+
+
+def _outputs(pipe: Pipeline) -> Iterator[tuple[Module, int, Folder]]:
+    for module in pipe.modules:
+        for at, value in active(module, OUTPUT_FOLDERS.get(module.name, {})):
+            yield module, at, Folder.of(value)
+
+
+def _written(pipe: Pipeline) -> Iterator[Finding]:
+    taken = {
+        _short(folder.path): folder
+        for _, _, folder in _outputs(pipe)
+        if folder.is_within and folder.kind == _BELOW_OUT
+    }
+    for module, at, folder in _outputs(pipe):
+        if folder.is_within:
+            continue
+        label, value = module.settings[at]
+        remedy = _TO_OUT.format(label)
+        if folder.kind not in (_ELSEWHERE, _BELOW_OUT):
+            yield Finding(OUTPUT_ELSEWHERE, place(module), f"it writes to: {folder}", remedy)
+            continue
+        name = _name_for(folder, taken)
+        new = f"{_BELOW_OUT}|{name}" if name else f"{_OUT}|"
+        shown = name or "the result's own folder"
+        said = f"{module.name} (module {module.number}) writes to {shown} in the result instead of"
+        before = [key for key, _ in module.settings[:at]]
+        mend = Mend(module.number, label, value, new, f"{said} {folder.path}", before.count(label))
+        yield Finding(
+            OUTPUT_ELSEWHERE,
+            place(module),
+            f"it writes outside the default output folder: {folder}",
+            remedy,
+            mends=mends_of(pipe, mend),
+        )
+
+
+def mends_of(pipe: Pipeline, mend: Mend) -> tuple[Mend, ...]:
+    """Give a mend where the pipeline's text can take it, else none."""
+    try:
+        mended(pipe.text.decode("utf-8", "replace"), [mend])
+    except ValueError:
+        return ()
+    return (mend,)
+
+
+def _short(path: str) -> str:
+    return "/".join(part for part in _PARTING.split(path) if part not in ("", "."))
+
+
+def _name_for(folder: Folder, taken: dict[str, Folder]) -> str:
+    r"""Choose a sub-folder of the result for a folder elsewhere: its last name that is no tag.
+
+    "/data/masks" becomes "masks", "/data/\g<Plate>/masks" "data/\g<Plate>/masks"; where another
+    folder has that name already, the name above it comes before it.
+    """
+    parts = [p for p in _PARTING.split(folder.path) if p not in ("", ".", "..")]
+    if parts and re.fullmatch("[A-Za-z]:", parts[0]):
+        parts = parts[1:]
+    tagged = next((i for i, part in enumerate(parts) if "<" in part), len(parts))
+    above, below = parts[: max(tagged - 1, 0)], parts[tagged:]
+    name = parts[tagged - 1] if tagged else ""
+    while True:
+        full = "/".join([*filter(None, [name]), *below])
+        if not full or taken.setdefault(full, folder) == folder:
+            return full
+        # two names of one spelling, of which nothing is left to tell them apart
+        name = f"{above.pop()}_{name}" if above else f"{name}_"
+
+
+def _read(pipe: Pipeline) -> Iterator[Finding]:
+    for module in pipe.modules:
+        for folder_label, name_label, conditions in INPUT_FILES.get(module.name, ()):
+            for at, (label, value) in enumerate(module.settings):
+                if label != folder_label or not holds(module, at, conditions):
+                    continue
+                behind = (v for key, v in module.settings[at:] if key == name_label)
+                yield from _missing(module, label, Folder.of(value), next(behind, ""))
+        if module.name == "MatchTemplate":
+            template = module.get("Template")
+            yield from _missing(module, "Template", Folder(_ELSEWHERE, ""), template)
+
+
+def _missing(module: Module, label: str, folder: Folder, name: str) -> Iterator[Finding]:
+    if folder.kind in _INPUTS:
+        yield Finding(
+            DEFAULT_INPUT,
+            place(module),
+            f"it reads {name} from the {folder}, which a run does not set",
+            f"name its folder: set its {label} to {_ELSEWHERE}",
+        )
+        return
+    if folder.kind in (_OUT, _BELOW_OUT):
+        yield Finding(
+            READS_OUTPUT,
+            place(module),
+            f"it reads {name} from the {folder}, which is empty as each process starts",
+            f"put the file elsewhere, and set its {label} to {_ELSEWHERE}",
+        )
+        return
+    if folder.kind != _ELSEWHERE or not name or name.lower().startswith(("http:", "https:")):
+        return
+    path = Path(folder.path.replace("\\\\", "\\")) / name
+    try:
+        there = path.exists()
+    except OSError:
+        there = False
+    # a relative one starts where CellProfiler does, which only the run knows
+    if not there and (path.is_absolute() or _ABSOLUTE.match(str(path))):
+        yield Finding(
+            PATH_MISSING,
+            place(module),
+            f"no such file here: {path}",
+            f"copy it here, and set its {label}",
+        )
+
+
+def _of_plugins(pipe: Pipeline) -> Iterator[Finding]:
+    for module in pipe.modules:
+        if module.name in REVISIONS:
+            continue
+        for label, value in module.settings:
+            folder = Folder.of(value)
+            if (
+                folder.kind == _ELSEWHERE
+                and _ABSOLUTE.match(folder.path)
+                and "<" not in folder.path
+                and not Path(folder.path).is_dir()
+            ):
+                yield Finding(
+                    PLUGIN_PATH,
+                    place(module),
+                    f"no such folder here: {folder.path}",
+                    f"set its '{label}', if the module uses it",
+                )

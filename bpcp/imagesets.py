@@ -1,0 +1,253 @@
+"""Which image sets a run has: the rows of load_data.csv, or what CellProfiler makes of files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bpcp import batch, cellprofiler, imagelist, selection
+from bpcp.errors import BpcpError, Exit
+from bpcp.folders import Moved
+from bpcp.imagelist import ImageList, Row, Type
+from bpcp.pipeline import Kind, Pipeline
+from bpcp.publish import sha256
+from bpcp.settings import Settings
+from bpcp.workspace import Workspace, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Made:
+    """A batch file.
+
+    Attributes
+    ----------
+    path : Path
+    question : str
+        What it was made of; "" where bpcp did not make it.
+    home : object or None
+        Holds the folder that a new one is in, which goes when nobody holds it any more.
+    """
+
+    path: Path
+    question: str = ""
+    home: Any = None
+
+    def keep(self, workspace: Workspace) -> None:
+        """Keep a new one, for the next time."""
+        if self.home is None:
+            return
+        workspace.status.mkdir(parents=True, exist_ok=True)
+        temporary = workspace.batch.with_name(f".{workspace.batch.name}.new")
+        try:
+            shutil.copyfile(self.path, temporary)
+            temporary.replace(workspace.batch)
+        except OSError as error:
+            raise BpcpError(
+                Exit.CANNOT_CREATE, f"can't write {workspace.batch}: {error.strerror}", "make room"
+            ) from error
+        known = {"question": self.question, "sha256": sha256(workspace.batch)}
+        write_json(workspace.batch_state, known)
+
+
+@dataclass(frozen=True)
+class ImageSets:
+    """The image sets of a run.
+
+    Attributes
+    ----------
+    images : ImageList
+    types : tuple of Type
+        Of each column.
+    groups : list of tuple of str, or None
+        The group of each row, in the order of the ImageNumbers; None where LoadData sees to it.
+    made : Made or None
+        The batch file that they stand in.
+    keep : list of int or None
+        The ImageNumbers in it that are run; None for all.
+    notes : list of str
+        What the user should know.
+    """
+
+    images: ImageList
+    types: tuple[Type, ...]
+    groups: list[Row] | None = None
+    made: Made | None = None
+    keep: list[int] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def of_run(workspace: Workspace, pipe: Pipeline, settings: Settings) -> ImageSets:
+    """Give the image sets that a pipeline runs over.
+
+    Raises
+    ------
+    BpcpError
+        65 where they can't be made, 66 where a list is missing, 69 where CellProfiler is.
+    """
+    if pipe.reads_list and pipe.kind is not Kind.BATCH:
+        images = _moved(_list(workspace, pipe, settings), settings.moved)
+        images, notes = _selected(images, workspace, settings)
+        return of_list(images, notes)
+    made = Made(pipe.path) if pipe.kind is Kind.BATCH else batch_file(workspace, pipe, settings)
+    found = batch.read(made.path)
+    every = _moved(found.images, settings.moved)
+    images, notes = _selected(every, workspace, settings)
+    keep = list(images.lines) if len(images.lines) < len(every.lines) else None
+    groups = [found.groups[n - 1] for n in images.lines]
+    return ImageSets(images, found.types, groups, made, keep, notes)
+
+
+def of_list(images: ImageList, notes: Sequence[str] = ()) -> ImageSets:
+    """Give the image sets that LoadData makes of a list."""
+    types = imagelist.column_types(images.header, images.rows)
+    return ImageSets(images, types, notes=list(notes))
+
+
+def _list(workspace: Workspace, pipe: Pipeline, settings: Settings) -> ImageList:
+    return selection.rebase(imagelist.read(workspace.image_list), pipe, settings.root)
+
+
+def _selected(
+    images: ImageList, workspace: Workspace, settings: Settings
+) -> tuple[ImageList, list[str]]:
+    return selection.select(images, workspace) if settings.use_lists else (images, [])
+
+
+def _moved(images: ImageList, moved: Moved) -> ImageList:
+    if not moved.maps:
+        return images
+    rows = tuple(
+        tuple(moved.cell(name, cell) for name, cell in zip(images.header, row, strict=True))
+        for row in images.rows
+    )
+    return ImageList(images.header, rows, images.lines)
+
+
+def batch_file(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Made:
+    """Give the batch file of a pipeline and its files: the one that is there, or a new one.
+
+    Raises
+    ------
+    BpcpError
+        65 where CellProfiler makes none, 66 where a list is missing.
+    """
+    argv = cellprofiler.command()
+    source = _source(workspace, pipe, settings)
+    parts = [pipe.sha256, cellprofiler.version(argv), *source.parts]
+    parts += [f"{path} {sha256(path)}" for path in pipe.files()]
+    question = imagelist.digest(parts)
+    known = read_json(workspace.batch_state) or {}
+    if (
+        not settings.ask_again
+        and known.get("question") == question
+        and workspace.batch.is_file()
+        and known["sha256"] == sha256(workspace.batch)
+    ):
+        return Made(workspace.batch, question)
+    # where attempts work as well, or wherever TMPDIR says
+    folder = settings.tmpdir if settings.tmpdir and settings.tmpdir.is_dir() else None
+    home = tempfile.TemporaryDirectory(prefix="bpcp-batch-", dir=folder)
+    return Made(_make(argv, pipe, source, settings, Path(home.name)), question, home)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a batch file is made of: a list of files, a LoadData list, or a project's own files."""
+
+    what: str
+    parts: list[str]
+    files: list[str] = field(default_factory=list)
+    images: ImageList | None = None
+
+
+def _source(workspace: Workspace, pipe: Pipeline, settings: Settings) -> _Source:
+    if pipe.reads_list:
+        images = _moved(_list(workspace, pipe, settings), settings.moved)
+        parts = [imagelist.row_text(row) for row in (images.header, *images.rows)]
+        return _Source(f"{len(images.rows):,} rows", parts, images=images)
+    if not workspace.file_list.is_file():
+        if pipe.kind is Kind.PROJECT:
+            return _Source(f"the files of {pipe.path.name}", [sha256(pipe.path)])
+        raise BpcpError(
+            Exit.NO_INPUT,
+            f"no list of files: {workspace.file_list}",
+            f"a path or URL a line: find /data/plate -name '*.tif' > {workspace.file_list}",
+        )
+    files = read_files(workspace.file_list, settings.root, settings.moved)
+    parts = list(files)
+    if "Extract from image file headers" in pipe.text.decode("utf-8", "replace"):
+        # the image sets depend on what is in the files, too
+        parts.append(imagelist.fingerprint(("URL_",), [(name,) for name in files], settings.root))
+    return _Source(f"{len(files):,} files", parts, files)
+
+
+def read_files(path: Path, root: Path, moved: Moved) -> list[str]:
+    """Read a list of files as CellProfiler does: a path or URL a line.
+
+    Parameters
+    ----------
+    root : Path
+        Where relative paths start.
+
+    Raises
+    ------
+    BpcpError
+        65 where it is empty or can't be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise BpcpError(
+            Exit.MALFORMED_INPUT, f"{path}: not UTF-8 ({error.reason} at byte {error.start})"
+        ) from None
+    found = []
+    for line in filter(None, (line.strip() for line in lines)):
+        if line.lower().startswith("file:"):
+            found.append(moved.url(line))
+        elif imagelist.is_remote(line):
+            found.append(line)
+        else:
+            found.append(moved.path(os.path.join(root, line)))  # noqa: PTH118 -- as it is spelled
+    if not found:
+        raise BpcpError(Exit.MALFORMED_INPUT, f"{path}: no files in it")
+    return found
+
+
+def _make(
+    argv: Sequence[str], pipe: Pipeline, source: _Source, settings: Settings, home: Path
+) -> Path:
+    """Let CellProfiler make a batch file in a folder."""
+    text = batch.with_create_batch(pipe.text.decode("utf-8", "surrogateescape"))
+    output, tmpdir = home / "output", home / "tmp"
+    for folder in (output, tmpdir):
+        folder.mkdir()
+    program = home / "pipeline.cppipe"
+    program.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+    inputs: list[str] = []
+    if source.images:
+        imagelist.write(home / "images.csv", source.images.header, source.images.rows)
+        inputs = ["--data-file", str(home / "images.csv")]
+    elif source.files:
+        listed = "\n".join([*source.files, ""])
+        (home / "files.txt").write_text(listed, encoding="utf-8", errors="surrogateescape")
+        inputs = ["--file-list", str(home / "files.txt")]
+    else:
+        program = home / "project.cpproj"
+        shutil.copyfile(pipe.path, program)
+        batch.set_pipeline(program, text)
+    print(f"batch file: asking CellProfiler for the image sets of {source.what}", file=sys.stderr)
+    why = cellprofiler.make_batch_file(argv, program, inputs, output, tmpdir, settings.root)
+    made = output / batch.NAME
+    if not made.is_file():
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"CellProfiler makes no image set of {source.what} with {pipe.path}: {why}",
+            "open both in CellProfiler: Images and NamesAndTypes show which files are left out",
+        )
+    return made

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import batchfile
+import h5py
+import pytest
+from conftest import HOSTILE, refused
+
+from bpcp import batch, pipeline
+from bpcp.errors import Exit
+from bpcp.folders import moved_of
+from bpcp.imagelist import Type
+from bpcp.pipeline import Kind
+
+TEXT = batch.with_create_batch(batchfile.PIPELINE)
+GROUPS = {
+    "Group_Number": [1, 1, 2, 3, 3],
+    "Group_Index": [1, 2, 1, 1, 2],
+    "Group_Length": [2, 2, 1, 2, 2],
+}
+COLUMNS: dict[str, Sequence[object]] = {
+    "FileName_DNA": ["a.tif", "b.tif", "c.tif", f"{HOSTILE}.tif", "e.tif"],
+    "PathName_DNA": ["/lab/p1", "/lab/p1", "/lab/p2", "/lab/p2", "/other"],
+    "URL_DNA": [f"file:/lab/{n}%20x.tif" for n in "abcd"] + ["file:/other/e.tif"],
+    "Series_DNA": [0, 0, 1, 0, 0],
+    "Metadata_Site": ["01", "02", "01", "A", "01"],
+}
+
+
+def made(folder: Path, **columns: Sequence[object]) -> Path:
+    return batchfile.write(folder / batch.NAME, TEXT, {**COLUMNS, **columns})
+
+
+def experiment(path: Path, name: str) -> str:
+    with h5py.File(path) as file:
+        (run,) = file["Measurements"].values()
+        value: bytes = run["Experiment"][name]["data"][-1]
+    return value.decode()
+
+
+def column(path: Path, name: str) -> list[Any]:
+    """Read a column as CellProfiler does: by its index."""
+    with h5py.File(path) as file:
+        (run,) = file["Measurements"].values()
+        group = run["Image"][name]
+        index = sorted(map(tuple, group["index"][()]))
+        assert [number for number, _, _ in index] == list(range(1, len(index) + 1))
+        found = [group["data"][start:end] for _, start, end in index]
+    return [v[0] if len(v) == 1 else v.tobytes() for v in found]
+
+
+def test_the_module_is_added_and_taken_away_again() -> None:
+    assert "ModuleCount:3\n" in TEXT
+    assert TEXT.count("CreateBatchFiles:[module_num:3|") == 1
+    assert batch.without_create_batch(TEXT) == batchfile.PIPELINE
+
+
+def test_a_text_without_a_count_of_modules_is_refused() -> None:
+    refused(Exit.MALFORMED_INPUT, "ModuleCount", batch.with_create_batch, "LoadData:[]\n")
+
+
+def test_image_sets_are_rows_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    found = batch.read(made(tmp_path))
+    assert found.images.header == tuple(sorted(COLUMNS))
+    assert found.images.lines == (1, 2, 3, 4, 5)
+    at = found.images.column("FileName_DNA")
+    assert [row[at] for row in found.images.rows] == COLUMNS["FileName_DNA"]
+    kinds = dict(zip(found.images.header, found.types, strict=True))
+    assert kinds["Series_DNA"] is Type.INTEGER
+    assert kinds["Metadata_Site"] is Type.TEXT
+    assert len(set(found.groups)) == 1
+
+
+def test_groups_are_those_that_cellprofiler_numbered(tmp_path: Path) -> None:
+    found = batch.read(made(tmp_path, **GROUPS))
+    assert found.groups == [("1",), ("1",), ("2",), ("3",), ("3",)]
+    assert "Group_Number" not in found.images.header
+
+
+def test_a_pipeline_is_read_from_it(tmp_path: Path) -> None:
+    found = pipeline.read(made(tmp_path))
+    assert found.kind is Kind.BATCH
+    assert [m.name for m in found.modules] == ["NamesAndTypes", "SaveImages", "CreateBatchFiles"]
+
+
+def test_a_project_is_told_from_a_batch_file(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    batch.set_pipeline(path, batchfile.PIPELINE)
+    found = pipeline.read(path)
+    assert found.kind is Kind.PROJECT
+    assert found.text.decode() == batchfile.PIPELINE
+
+
+def test_the_copy_runs_the_users_own_pipeline(tmp_path: Path) -> None:
+    source = made(tmp_path)
+    assert "out/\\\\g<Plate>" in batch.pipeline_text(source), "as CellProfiler leaves it"
+    batch.copy(source, tmp_path / "images.h5")
+    text = batch.pipeline_text(tmp_path / "images.h5")
+    assert text == TEXT.replace("in batch mode:No", "in batch mode:Yes")
+    batch.copy(source, tmp_path / "given.h5", own=False)
+    assert batch.pipeline_text(tmp_path / "given.h5") == batch.pipeline_text(source)
+
+
+def test_the_copy_holds_the_image_sets_that_are_run_and_numbers_them_anew(tmp_path: Path) -> None:
+    source = made(tmp_path, **GROUPS)
+    batch.copy(source, tmp_path / "images.h5", keep=[2, 4, 5])
+    copy = tmp_path / "images.h5"
+    assert column(copy, "ImageNumber") == [1, 2, 3]
+    assert column(copy, "ImageSet_ImageSet") == [b"set 2;", b"set 4;", b"set 5;"]
+    assert column(copy, "FileName_DNA") == [b"b.tif", f"{HOSTILE}.tif".encode(), b"e.tif"]
+    assert column(copy, "Group_Number") == [1, 2, 2]
+    assert column(copy, "Group_Index") == [1, 1, 2]
+    assert column(copy, "Group_Length") == [1, 2, 2]
+    assert [row[0] for row in batch.read(copy).images.rows] == [
+        "b.tif", f"{HOSTILE}.tif", "e.tif",
+    ]  # fmt: skip
+
+
+def test_cellprofiler_can_make_the_copys_columns_longer(tmp_path: Path) -> None:
+    batch.copy(made(tmp_path), tmp_path / "images.h5", keep=[1, 3])
+    with h5py.File(tmp_path / "images.h5") as file:
+        (run,) = file["Measurements"].values()
+        for group in (*run["Image"].values(), run["Experiment"]["Pipeline_Pipeline"]):
+            assert group["data"].maxshape == (None,)
+            assert group["index"].maxshape == (None, 3)
+
+
+def test_the_copy_names_the_folders_of_this_machine(tmp_path: Path) -> None:
+    moved = moved_of([f"/lab=/data/{HOSTILE}"])
+    batch.copy(made(tmp_path), tmp_path / "images.h5", moved=moved)
+    copy = tmp_path / "images.h5"
+    assert column(copy, "PathName_DNA")[0] == f"/data/{HOSTILE}/p1".encode()
+    assert column(copy, "PathName_DNA")[4] == b"/other"
+    assert column(copy, "URL_DNA")[0].startswith(b"file:/data/it%27s")
+    # packed image sets are read through these
+    mappings = json.loads(experiment(copy, "Path_Mappings"))["PathMappings"]
+    assert mappings == [["/lab", f"/data/{HOSTILE}"]]
+
+
+def test_maps_go_on_where_the_files_own_end(tmp_path: Path) -> None:
+    source = batchfile.write(
+        tmp_path / batch.NAME, TEXT, COLUMNS, mappings=[("/laptop", "/lab"), ("/x", "/y")]
+    )
+    batch.copy(source, tmp_path / "images.h5", moved=moved_of(["/lab=/data"]))
+    mappings = json.loads(experiment(tmp_path / "images.h5", "Path_Mappings"))["PathMappings"]
+    assert mappings == [["/laptop", "/data"], ["/x", "/y"], ["/lab", "/data"]]
+
+
+def test_a_mirror_is_one_more_mapping_and_the_columns_stay(tmp_path: Path) -> None:
+    source = made(tmp_path)
+    batch.redirect(source, tmp_path / "images.h5", f"/ram/{HOSTILE}")
+    copy = tmp_path / "images.h5"
+    mappings = json.loads(experiment(copy, "Path_Mappings"))["PathMappings"]
+    assert mappings == [["", ""], ["", f"/ram/{HOSTILE}"]]
+    assert column(copy, "PathName_DNA") == column(source, "PathName_DNA")
+
+
+def test_loaddatas_columns_name_the_mirror_themselves(tmp_path: Path) -> None:
+    source = made(tmp_path)
+    with h5py.File(source, "r+") as file:
+        (run,) = file["Measurements"].values()
+        del run["Image"]["ImageSet_ImageSet"]
+    batch.redirect(source, tmp_path / "images.h5", "/ram/m")
+    assert column(tmp_path / "images.h5", "PathName_DNA")[0] == b"/ram/m/lab/p1"
+    assert column(tmp_path / "images.h5", "URL_DNA")[0] == b"file:/ram/m/lab/a%20x.tif"
+
+
+def test_what_is_no_batch_file_is_refused(tmp_path: Path) -> None:
+    whole = made(tmp_path).read_bytes()
+    for content in (whole[:3000], whole[: len(whole) // 2], b"\x89HDF\r\n\x1a\n", b"x"):
+        path = tmp_path / "broken.h5"
+        path.write_bytes(content)
+        assert refused(Exit.MALFORMED_INPUT, "broken.h5: not a whole", batch.read, path).todo
+
+
+@pytest.mark.parametrize("numbers", [[2, 3], [1, 3], [0, 1]])
+def test_image_sets_that_are_not_numbered_from_1_are_refused(
+    tmp_path: Path, numbers: list[int]
+) -> None:
+    path = batchfile.write(tmp_path / batch.NAME, TEXT, {"FileName_DNA": ["a", "b"]})
+    with h5py.File(path, "r+") as file:
+        (run,) = file["Measurements"].values()
+        run["Image"]["ImageNumber"]["data"][...] = numbers
+    refused(Exit.MALFORMED_INPUT, "not numbered from 1", batch.read, path)
+
+
+def test_a_file_without_image_sets_is_refused(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    with h5py.File(path, "r+") as file:
+        (run,) = file["Measurements"].values()
+        del run["Image"]
+    refused(Exit.MALFORMED_INPUT, "no image sets in it", batch.read, path)

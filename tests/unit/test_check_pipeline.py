@@ -1,0 +1,588 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import EXPORT, HOSTILE, IDENTIFY, ROOT, SAVE, load_data, pipeline_text
+
+from bpcp import pipeline
+from bpcp.check.findings import Finding, Severity, errors
+from bpcp.check.pipeline import CODES, of_pipeline, row_range
+from bpcp.errors import Exit
+from bpcp.imagelist import ImageList
+from bpcp.mend import mended, unmended
+from bpcp.pipeline import Kind, Pipeline
+
+HEADER = ("FileName_DNA", "PathName_DNA", "Metadata_Plate", "Metadata_Well")
+IMAGES = ImageList(HEADER, (("a.tif", "/x", "P1", "A01"), ("b.tif", "/x", "P2", "A01")), (2, 3))
+FOLDER = "Default Output Folder sub-folder|"
+
+
+def module(name: str, *settings: str, flags: str = "enabled:True") -> str:
+    lines = "".join(f"    {setting}\n" for setting in settings)
+    return f"\n{name}:[module_num:9|svn_version:'Unknown'|{flags}|wants_pause:False]\n{lines}"
+
+
+def piped(*modules: str, load: str | None = None, kind: Kind = Kind.TEXT) -> Pipeline:
+    text = pipeline_text(load_data() if load is None else load, *modules)
+    lines = text.splitlines()
+    return Pipeline(Path("/p/x.cppipe"), text.encode(), tuple(pipeline._modules(lines)), kind)
+
+
+def found(pipe: Pipeline, images: ImageList | None = IMAGES) -> list[Finding]:
+    return of_pipeline(pipe, images)
+
+
+def only(code: str, pipe: Pipeline, images: ImageList | None = IMAGES) -> Finding:
+    (finding,) = [f for f in found(pipe, images) if f.code.name == code]
+    return finding
+
+
+def codes(pipe: Pipeline, images: ImageList | None = IMAGES) -> list[str]:
+    return [f.code.name for f in found(pipe, images)]
+
+
+def after_mending(pipe: Pipeline, finding: Finding) -> Pipeline:
+    text = mended(pipe.text.decode(), finding.mends)
+    assert unmended(text, finding.mends) == pipe.text.decode()
+    return Pipeline(pipe.path, text.encode(), tuple(pipeline._modules(text.splitlines())))
+
+
+# --- all codes ------------------------------------------------------------------------------------
+
+
+def test_each_code_has_a_section_in_the_docs_and_a_test_that_names_it() -> None:
+    docs = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8").split("## Pipeline")[1]
+    tests = Path(__file__).read_text(encoding="utf-8")
+    tests += Path(__file__).with_name("test_check_loading.py").read_text(encoding="utf-8")
+    names = [code.name for code in CODES]
+    assert len(set(names)) == len(names)
+    sections = re.findall(r"^### `(pipeline-.*)`$", docs, re.MULTILINE)
+    assert sorted(n for n in sections if not n.startswith("pipeline-database-")) == sorted(names)
+    for name in names:
+        assert re.fullmatch(r"pipeline(-[a-z]+)+", name)
+        assert f'"{name}"' in tests
+
+
+def test_the_demo_and_the_first_examples_are_without_findings() -> None:
+    demo = pipeline.read(ROOT / "bpcp" / "demo.cppipe")
+    header = ("FileName_DNA", "FileName_Cyto", "Metadata_Plate")
+    images = ImageList(header, (("a", "b", "P"),), (2,))
+    assert found(demo, images) == found(demo, None) == []
+
+
+def test_a_plain_pipeline_has_none() -> None:
+    assert codes(piped(IDENTIFY, SAVE, EXPORT)) == []
+
+
+def test_the_worst_comes_first() -> None:
+    pipe = piped(SAVE.replace("Every", "Last"), module("IdentifyObjectsManually"))
+    severities = [f.code.severity for f in found(pipe)]
+    assert severities == [Severity.ERROR, Severity.WARNING, Severity.NOTE]
+
+
+# --- what it reads by -----------------------------------------------------------------------------
+
+
+def test_a_pipeline_that_reads_nothing() -> None:
+    finding = only("pipeline-no-loader", piped(EXPORT, load=""))
+    assert "LoadData" in finding.remedy and errors([finding])
+    half = piped(module("NamesAndTypes"), EXPORT, load="")
+    assert "pipeline-no-loader" in codes(half)
+    whole = piped(module("Images"), module("NamesAndTypes"), EXPORT, load="")
+    assert codes(whole) == []
+
+
+def test_several_load_data() -> None:
+    finding = only("pipeline-many-loaders", piped(load_data(), EXPORT))
+    assert "modules 1, 2" in finding.what
+    off = load_data().replace("enabled:True", "enabled:False")
+    assert codes(piped(off, EXPORT)) == []
+
+
+def test_a_range_of_rows_is_taken_over() -> None:
+    pipe = piped(EXPORT, load=load_data(ranged="Yes").replace("1,100000", "3,7"))
+    finding = only("pipeline-row-range", pipe)
+    assert row_range(pipe) == (3, 7)
+    assert "rows 3 to 7" in finding.what and not errors([finding])
+    assert row_range(after_mending(pipe, finding)) is None
+    assert row_range(piped(EXPORT)) is None
+
+
+@pytest.mark.parametrize("rows", ["7,3", "0,3", "x"])
+def test_a_range_of_no_rows_stops_a_run(rows: str) -> None:
+    pipe = piped(EXPORT, load=load_data(ranged="Yes").replace("1,100000", rows))
+    assert errors([only("pipeline-row-range", pipe)])
+
+
+CREATE = module("CreateBatchFiles", "Hidden- in batch mode:No")
+
+
+def test_create_batch_files_is_switched_off() -> None:
+    pipe = piped(EXPORT, CREATE)
+    finding = only("pipeline-create-batch-files", pipe)
+    assert not errors([finding])
+    after = after_mending(pipe, finding)
+    assert [m.name for m in after.modules] == ["LoadData", "ExportToSpreadsheet"]
+    assert codes(piped(EXPORT, CREATE.replace("enabled:True", "enabled:False"))) == []
+    assert codes(piped(EXPORT, CREATE, kind=Kind.BATCH)) == []
+
+
+def test_what_cannot_be_mended_stops_a_run() -> None:
+    finding = only("pipeline-create-batch-files", piped(module("CreateBatchFiles", flags="x:1")))
+    assert errors([finding])
+
+
+# --- somebody at the screen -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "asks"),
+    [
+        ("IdentifyObjectsManually", (), True),
+        ("EditObjectsManually", (), True),
+        (
+            "Crop",
+            ("Select the cropping shape:Ellipse", "Select the cropping method:Mouse"),
+            True,
+        ),
+        ("Crop", ("Select the cropping shape:Image", "Select the cropping method:Mouse"), False),
+        ("FlipAndRotate", ("Select method to rotate image:Use mouse",), True),
+        ("FlipAndRotate", ("Select method to rotate image:Enter angle",), False),
+        ("SplitOrMergeObjects", (), False),
+    ],
+)
+def test_modules_that_ask(name: str, settings: tuple[str, ...], asks: bool) -> None:
+    assert ("pipeline-interactive" in codes(piped(module(name, *settings), EXPORT))) is asks
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def wants(image: str, *more: str) -> str:
+    return module("Smooth", f"Select the input image:{image}", *more)
+
+
+def test_a_missing_channel() -> None:
+    finding = only("pipeline-missing-channel", piped(wants("Mito"), wants("Mito"), EXPORT))
+    assert finding.place == "module 2, Smooth"
+    assert "the image Mito (as module 3 does)" in finding.what
+    assert "the list has DNA" in finding.remedy and "FileName_Mito" in finding.remedy
+    assert finding.code.exit is Exit.MALFORMED_INPUT
+    assert codes(piped(wants("DNA"), EXPORT)) == []
+    # without a list nobody knows
+    assert codes(piped(wants("Mito"), EXPORT), None) == []
+
+
+def test_a_channel_of_another_spelling_is_named() -> None:
+    assert "is it DNA?" in only("pipeline-missing-channel", piped(wants("dna"), EXPORT)).remedy
+
+
+def test_a_url_column_gives_a_channel_and_a_folder_alone_does_not() -> None:
+    images = ImageList(("URL_DNA", "PathName_RNA"), (("x", "y"),), (2,))
+    assert codes(piped(wants("DNA"), EXPORT), images) == []
+    assert "pipeline-missing-channel" in codes(piped(wants("RNA"), EXPORT), images)
+
+
+def test_load_data_that_loads_no_images_gives_none() -> None:
+    load = load_data() + "    Load images based on this data?:No\n"
+    finding = only("pipeline-missing-channel", piped(wants("DNA"), EXPORT, load=load))
+    assert "Load images based on this data?" in finding.remedy
+
+
+def test_earlier_modules_give_images_and_later_or_disabled_ones_do_not() -> None:
+    makes = wants("DNA", "Name the output image:Smooth DNA")
+    uses = wants("Smooth DNA")
+    assert codes(piped(makes, uses, EXPORT)) == []
+    finding = only("pipeline-missing-channel", piped(uses, makes, EXPORT))
+    assert "move Smooth (module 3), which makes it" in finding.remedy
+    off = makes.replace("enabled:True", "enabled:False")
+    finding = only("pipeline-missing-channel", piped(off, uses, EXPORT))
+    assert finding.remedy == "Smooth (module 2), which makes it, is disabled"
+
+
+def test_what_a_plugin_names_counts_as_made() -> None:
+    plugin = module("RunSomething", "Anything at all:Probabilities")
+    assert codes(piped(plugin, wants("Probabilities"), EXPORT)) == []
+
+
+def test_names_and_types_gives_images_without_a_list() -> None:
+    load = module("Images") + module("NamesAndTypes", "Name to assign these images:DNA")
+    assert codes(piped(wants("DNA"), EXPORT, load=load), None) == []
+    assert "pipeline-missing-channel" in codes(piped(wants("RNA"), EXPORT, load=load), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "is_missing"),
+    [
+        ("MaskImage", ("Use objects or an image as a mask?:Image",), True),
+        ("MaskImage", ("Use objects or an image as a mask?:Objects",), False),
+        ("MaskImage", (), False),
+    ],
+)
+def test_a_setting_counts_only_where_its_module_looks_at_it(
+    name: str, settings: tuple[str, ...], is_missing: bool
+) -> None:
+    pipe = piped(module(name, "Select image for mask:Old", *settings), EXPORT)
+    assert ("pipeline-missing-channel" in codes(pipe)) is is_missing
+
+
+def test_of_repeated_conditions_the_nearest_counts() -> None:
+    pairs = ("Objects to keep:x", "Select objects to use as centers:Gone")
+    other = "Object to use as center?:Edges of other objects"
+    own = "Object to use as center?:These objects"
+    spread = "MeasureObjectIntensityDistribution"
+    assert "pipeline-missing-object" in codes(piped(module(spread, own, other, *pairs), EXPORT))
+    assert codes(piped(module(spread, other, own, *pairs), EXPORT)) == []
+
+
+@pytest.mark.parametrize("blank", ["", "None", "Leave blank", "Leave this black", "Do not use"])
+def test_a_blank_is_no_name(blank: str) -> None:
+    assert codes(piped(wants(blank), EXPORT)) == []
+
+
+def test_lists_of_channels() -> None:
+    pipe = piped(module("MeasureImageIntensity", "Select images to measure:DNA, RNA, ER"), EXPORT)
+    missing = [f.what for f in found(pipe)]
+    assert len(missing) == 2
+    assert "RNA" in missing[0] and "ER" in missing[1]
+
+
+@pytest.mark.parametrize(
+    ("operation", "second", "is_missing"),
+    [("Add", "Image", True), ("Add", "Measurement", False), ("Invert", "Image", False)],
+)
+def test_image_math(operation: str, second: str, is_missing: bool) -> None:
+    pipe = piped(
+        module(
+            "ImageMath",
+            f"Operation:{operation}",
+            "Image or measurement?:Image",
+            "Select the first image:DNA",
+            f"Image or measurement?:{second}",
+            "Select the second image:Gone",
+        ),
+        EXPORT,
+    )
+    assert ("pipeline-missing-channel" in codes(pipe)) is is_missing
+
+
+def test_missing_objects() -> None:
+    measures = module("MeasureObjectSizeShape", "Select object sets to measure:Nuclei, Cells")
+    finding = only("pipeline-missing-object", piped(IDENTIFY, measures, EXPORT))
+    assert "the objects Cells" in finding.what and "ObjectsFileName_Cells" in finding.remedy
+    images = ImageList((*HEADER, "ObjectsFileName_Cells"), ((*IMAGES.rows[0], "c.tif"),), (2,))
+    assert codes(piped(IDENTIFY, measures, EXPORT), images) == []
+
+
+def saved(*settings: str) -> str:
+    return module("SaveImages", "Select method for constructing file names:x", *settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_missing"),
+    [
+        (rf"Output file location:{FOLDER}\g<Plate>/\g<Nope>", True),
+        (rf"Output file location:{FOLDER}(?<Nope>)", True),
+        (rf"Output file location:{FOLDER}\g<Plate>", False),
+        # CellProfiler fills these from the files
+        (rf"Output file location:{FOLDER}\g<Frame>", False),
+        # it appends no suffix
+        (r"Text to append to the image name:\g<Nope>", False),
+    ],
+)
+def test_missing_metadata_in_names(text: str, is_missing: bool) -> None:
+    pipe = piped(saved(text), EXPORT)
+    assert ("pipeline-missing-metadata" in codes(pipe)) is is_missing
+    assert codes(pipe, None) == []
+
+
+def test_missing_metadata_of_groups() -> None:
+    finding = only("pipeline-missing-metadata", piped(EXPORT, load=load_data(keys="Plate, wel")))
+    assert finding.place == "module 1, LoadData"
+    assert "it has Plate, Well: is it Well?" in finding.remedy
+    assert codes(piped(EXPORT, load=load_data(keys="Plate, Well"))) == []
+
+
+def test_a_well_may_be_made_of_row_and_column() -> None:
+    header = ("FileName_DNA", "Metadata_WellRow", "Metadata_WellColumn")
+    images = ImageList(header, (("a", "A", "1"),), (2,))
+    assert codes(piped(EXPORT, load=load_data(keys="Well")), images) == []
+
+
+def test_modules_give_metadata_too() -> None:
+    text = rf"Output file location:{FOLDER}\g<QCFlag>"
+    flags = module("FlagImage", "Name the flag:QCFlag")
+    assert codes(piped(flags, saved(text), EXPORT)) == []
+    assert "pipeline-missing-metadata" in codes(piped(saved(text), flags, EXPORT))
+    labels = module("LabelImages")
+    site = rf"Output file location:{FOLDER}\g<SiteNumber>"
+    assert "pipeline-missing-metadata" not in codes(piped(labels, saved(site), EXPORT))
+
+
+# --- places ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "new"),
+    [
+        ("Elsewhere...|/data/masks", f"{FOLDER}masks"),
+        ("Elsewhere...\\x7C/data/masks/", f"{FOLDER}masks"),
+        (f"Elsewhere...|/data/{HOSTILE}".replace("\n", ""), f"{FOLDER}{HOSTILE}"),
+        (r"Elsewhere...|/data/out/\g<Plate>/masks", rf"{FOLDER}out/\g<Plate>/masks"),
+        (r"Elsewhere...|/\g<Plate>", rf"{FOLDER}\g<Plate>"),
+        (r"Elsewhere...|D:\screens\masks", f"{FOLDER}masks"),
+        ("Elsewhere...|masks", f"{FOLDER}masks"),
+        ("Elsewhere...|.", "Default Output Folder|"),
+        ("Absolute path elsewhere|/data/masks", f"{FOLDER}masks"),
+        ("Default Output Folder sub-folder|../masks", f"{FOLDER}masks"),
+        ("Default Output Folder sub-folder|a/../../masks", f"{FOLDER}masks"),
+        ("Default Output Folder sub-folder|/data/masks", f"{FOLDER}masks"),
+    ],
+)
+def test_what_is_written_elsewhere_goes_into_the_result(place: str, new: str) -> None:
+    pipe = piped(saved(f"Output file location:{place}"), EXPORT)
+    finding = only("pipeline-output-elsewhere", pipe)
+    assert [m.new for m in finding.mends] == [new] and not errors([finding])
+    text = mended(pipe.text.decode(), finding.mends)
+    after = Pipeline(pipe.path, text.encode(), tuple(pipeline._modules(text.splitlines())))
+    assert "pipeline-output-elsewhere" not in codes(after)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "Default Output Folder|",
+        "Default Output Folder",
+        "Default Output Folder|None",
+        rf"{FOLDER}./a..b/\g<Plate>",
+    ],
+)
+def test_what_is_written_into_the_result_stays(place: str) -> None:
+    assert codes(piped(saved(f"Output file location:{place}"), EXPORT)) == []
+
+
+@pytest.mark.parametrize("place", ["Same folder as image|", "Default Input Folder|", "URL|s3://x"])
+def test_beside_the_images_nothing_is_written(place: str) -> None:
+    finding = only(
+        "pipeline-output-elsewhere", piped(saved(f"Output file location:{place}"), EXPORT)
+    )
+    assert errors([finding]) and place.partition("|")[0] in finding.what
+    assert "Default Output Folder" in finding.remedy
+
+
+def test_two_folders_of_one_name_stay_two_and_one_stays_one() -> None:
+    pipe = piped(
+        saved(f"Output file location:{FOLDER}masks"),
+        saved("Output file location:Elsewhere...|/a/masks"),
+        saved("Output file location:Elsewhere...|/b/masks"),
+        saved("Output file location:Elsewhere...|/a/masks"),
+        saved("Output file location:Elsewhere...|/masks"),
+        EXPORT,
+    )
+    mends = {m.module: m.new for f in found(pipe) for m in f.mends}
+    assert [mends[number].removeprefix(FOLDER) for number in sorted(mends)] == [
+        "a_masks",
+        "b_masks",
+        "a_masks",
+        "masks_",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        (EXPORT.replace("Default Output Folder|", "Elsewhere...|/data"), True),
+        (module("SaveCroppedObjects", "Directory:Elsewhere...|/data"), True),
+        (
+            module(
+                "MeasureObjectSkeleton",
+                "Export the skeleton graph relationships?:No",
+                "File output directory:Elsewhere...|/data",
+            ),
+            False,
+        ),
+    ],
+)
+def test_other_modules_that_write(text: str, counts: bool) -> None:
+    assert ("pipeline-output-elsewhere" in codes(piped(text))) is counts
+
+
+def rules(folder: str, file: str, mode: str = "Rules") -> str:
+    return module(
+        "FilterObjects",
+        f"Select the filtering mode:{mode}",
+        f"Select the location of the rules or classifier file:{folder}",
+        f"Rules or classifier file name:{file}",
+    )
+
+
+def test_a_file_that_is_not_here(tmp_path: Path) -> None:
+    folder = tmp_path / HOSTILE.replace("\n", "")
+    folder.mkdir()
+    (folder / "rules.txt").touch()
+    there = rules(f"Elsewhere...|{folder}", "rules.txt")
+    assert codes(piped(there, EXPORT)) == []
+    finding = only("pipeline-path-missing", piped(rules(f"Elsewhere...|{folder}", "x"), EXPORT))
+    assert finding.what.endswith(str(folder / "x")) and finding.code.exit is Exit.NO_INPUT
+    assert finding.place == "module 2, FilterObjects"
+    # the mode that needs no file
+    measured = rules("Elsewhere...|/gone", "x", "Measurements")
+    assert codes(piped(measured, EXPORT)) == []
+
+
+def test_files_of_windows_and_templates_are_not_here_either() -> None:
+    assert "pipeline-path-missing" in codes(piped(rules(r"Elsewhere...|C:\r", "x"), EXPORT))
+    template = module("MatchTemplate", "Template:/gone/template.png")
+    assert "pipeline-path-missing" in codes(piped(template, EXPORT))
+    # where this one starts only a run knows
+    assert codes(piped(rules("Elsewhere...|r", "x"), EXPORT)) == []
+
+
+def test_a_file_in_the_default_input_folder() -> None:
+    finding = only("pipeline-default-input", piped(rules("Default Input Folder|", "r.txt"), EXPORT))
+    assert "reads r.txt from the Default Input Folder" in finding.what
+    assert finding.code.severity is Severity.WARNING
+
+
+@pytest.mark.parametrize("folder", ["Default Output Folder|", f"{FOLDER}../qc"])
+def test_a_file_in_the_output_folder_is_never_there(folder: str) -> None:
+    finding = only("pipeline-reads-output", piped(rules(folder, "r.txt"), EXPORT))
+    assert errors([finding]) and "reads r.txt" in finding.what
+    assert codes(piped(rules(folder, "r.txt", "Measurements"), EXPORT)) == []
+
+
+def test_a_folder_of_a_plugin(tmp_path: Path) -> None:
+    gone = module("RunCellpose", "Location:Elsewhere...|/gone/models")
+    assert only("pipeline-plugin-path", piped(gone, EXPORT)).what.endswith("/gone/models")
+    here = module("RunCellpose", f"Location:Elsewhere...|{tmp_path}")
+    assert codes(piped(here, EXPORT)) == []
+    # of CellProfiler's own modules the settings are known
+    stale = module("SaveImages", "Base image folder:Elsewhere...|/gone")
+    assert codes(piped(stale, EXPORT)) == []
+
+
+# --- what it exports ------------------------------------------------------------------------------
+
+
+def test_a_gene_pattern_file() -> None:
+    gct = EXPORT.replace("GCT file?:No", "GCT file?:Yes")
+    finding = only("pipeline-gct", piped(gct))
+    assert errors([finding]) and "GCT" in finding.remedy
+
+
+def test_a_prefix() -> None:
+    prefixed = EXPORT.replace("Add a prefix to file names?:No", "Add a prefix to file names?:Yes")
+    finding = only("pipeline-prefix", piped(prefixed))
+    assert "MyExpt_Image.csv" in finding.what and not finding.mends
+    blank = prefixed.replace("Filename prefix:MyExpt_", "Filename prefix:")
+    assert codes(piped(blank)) == []
+
+
+def test_databases() -> None:
+    assert codes(piped(module("ExportToDatabase", "Database type:SQLite"))) == ["pipeline-database"]
+    finding = only("pipeline-mysql", piped(module("ExportToDatabase", "Database type:MySQL")))
+    assert errors([finding]) and "SQLite" in finding.remedy
+
+
+def test_no_tables() -> None:
+    assert codes(piped(SAVE)) == ["pipeline-no-tables"]
+    assert codes(piped(SAVE, EXPORT)) == []
+
+
+def test_overwriting_off_is_said_once() -> None:
+    no = SAVE + "    Overwrite existing files without warning?:No\n"
+    finding = only("pipeline-overwrite-no", piped(no, no, EXPORT))
+    assert finding.place == "module 2, SaveImages; module 3, SaveImages"
+    assert finding.code.severity is Severity.NOTE
+    assert codes(piped(no.replace("warning?:No", "warning?:Yes"), EXPORT)) == []
+
+
+# --- what must stay together ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "counts"),
+    [
+        ("TrackObjects", "", True),
+        ("CorrectIlluminationCalculate", "Calculate:All: Across cycles", True),
+        ("CorrectIlluminationCalculate", "Calculate:All", True),
+        ("CorrectIlluminationCalculate", "Calculate:All\\x3A Across cycles", True),
+        ("CorrectIlluminationCalculate", "Calculate:Each", False),
+        ("SaveImages", "Select the type of image to save:Movie/Stack", True),
+        ("SaveImages", "Select the type of image to save:Mask", False),
+        ("CalculateStatistics", "", True),
+        ("DefineGrid", "Use a previous grid if gridding fails?:Use any previous grid", True),
+        ("DefineGrid", "Use a previous grid if gridding fails?:No", False),
+        ("MeasureObjectSkeleton", "Export the skeleton graph relationships?:Yes", True),
+        ("MeasureObjectSkeleton", "Export the skeleton graph relationships?:No", False),
+    ],
+)
+def test_one_process(name: str, setting: str, counts: bool) -> None:
+    pipe = piped(module(name, *filter(None, [setting])), EXPORT)
+    assert ("pipeline-aggregates" in codes(pipe)) is counts
+
+
+def test_groups_make_it_a_note() -> None:
+    pipe = piped(module("TrackObjects"), EXPORT, load=load_data(keys="Plate"))
+    finding = only("pipeline-groups", pipe)
+    assert finding.what.endswith("by Plate: 2 of them, the largest of 1 image sets")
+    assert only("pipeline-groups", pipe, None).what.endswith("by Plate")
+    assert "pipeline-aggregates" not in codes(pipe)
+    # beyond any group
+    statistics = piped(module("CalculateStatistics"), EXPORT, load=load_data(keys="Plate"))
+    assert "pipeline-aggregates" in codes(statistics)
+
+
+CROP = ("Select the cropping shape:Rectangle", "Apply which cycle's cropping pattern?:First")
+
+
+def test_a_crop_by_coordinates_is_freed_from_the_first_cycle() -> None:
+    pipe = piped(module("Crop", "Select the cropping method:Coordinates", *CROP), EXPORT)
+    finding = only("pipeline-crop-first", pipe)
+    assert "pipeline-aggregates" not in codes(pipe)
+    assert codes(after_mending(pipe, finding)) == []
+    assert after_mending(pipe, finding).aggregators() == []
+    mouse = piped(module("Crop", "Select the cropping method:Mouse", *CROP), EXPORT)
+    assert codes(mouse) == ["pipeline-interactive", "pipeline-aggregates"]
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def many(count: int) -> ImageList:
+    return ImageList(HEADER, IMAGES.rows[:1] * count, tuple(range(2, count + 2)))
+
+
+SEQUENTIAL = SAVE.replace("From image filename", "Sequential numbers")
+
+
+def test_file_names_get_as_many_digits_as_the_whole_list_needs() -> None:
+    pipe = piped(SEQUENTIAL, EXPORT)
+    assert "pipeline-sequential-digits" not in codes(pipe, many(9_999))
+    assert "pipeline-sequential-digits" not in codes(pipe, None)
+    finding = only("pipeline-sequential-digits", pipe, many(10_000))
+    assert finding.mends[0].new == "5"
+    after = after_mending(pipe, finding)
+    assert after.count_users(10_000) == []
+    assert "pipeline-sequential-digits" not in codes(after, many(10_000))
+
+
+@pytest.mark.parametrize(
+    ("text", "how"),
+    [
+        (SEQUENTIAL, "it names files by"),
+        (module("LabelImages"), "it uses"),
+        (module("CalculateMath", "Measurement:Image|Group_Index"), "it uses"),
+        (module("FlagImage", "Ignore flag skips on last cycle?:Yes"), "it looks for the last"),
+        (SAVE, ""),
+        (module("FlagImage", "Ignore flag skips on last cycle?:No"), ""),
+    ],
+)
+def test_image_numbers(text: str, how: str) -> None:
+    pipe = piped(text, EXPORT)
+    if not how:
+        assert "pipeline-image-numbers" not in codes(pipe)
+        return
+    assert only("pipeline-image-numbers", pipe).what.startswith(how)
