@@ -33,6 +33,12 @@
 #                           --chunk-size, as many whole groups as fit
 #       --chunk-size N      image sets in a chunk (default: about 24, the same
 #                           number of chunks for each core)
+#       --no-check          do not look at all image files before the first process
+#                           starts; otherwise bad ones are named at once
+#       --no-fix            refuse a pipeline that needs mending; otherwise a copy of
+#                           it is mended, and said how
+#       --quarantine        leave out image sets whose files are bad; otherwise they
+#                           count as failed, and the rest is analysed
 #       --map OLD=NEW       folders that the list names by another machine's paths;
 #                           may be given many times
 #       --input URL         s3://BUCKET/PREFIX: where images are that are not here.
@@ -100,6 +106,7 @@ parse() {
       -w | --overwrite_batchfile) plan+=(-w) && shift ;;
       --group-by) need_value "$1" "${@:2:1}" && plan+=("--group-by=$2") && shift 2 ;;
       --chunk-size) need_value "$1" "${@:2:1}" && plan+=("--chunk-size=$2") && shift 2 ;;
+      --no-check | --no-fix | --quarantine) plan+=("$1") && shift ;;
       --map) need_value "$1" "${@:2:1}" && plan+=("--map=$2") && shift 2 ;;
       --output) need_value "$1" "${@:2:1}" && output=$2 && shift 2 ;;
       --input) need_value "$1" "${@:2:1}" && plan+=("--input=$2") && shift 2 ;;

@@ -206,13 +206,15 @@ def _set_aside(task: Task, account: Account, todo: Sequence[Unit]) -> list[Unit]
     """Name the image sets whose files can't be read; return the units without any."""
     good = []
     of_batch = bool(task.run["batch"])
+    known = read_json(task.paths.bad) or {}
     for first, last in todo:
         bad = {}
         for n in range(first, last + 1):
             row = task.rows[n - task.first]
             found = unreadable(task.header, row, task.root, task.inputs, reads_s3=of_batch)
-            if found:
-                bad[n] = found
+            if found or str(n) in known:
+                # what is wrong now, rather than what was when the check looked
+                bad[n] = found or {"reason": known[str(n)]}
         if bad:
             _fail(account, first, last, bad, log=None)
         else:

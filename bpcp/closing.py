@@ -25,7 +25,7 @@ def words(
     command : str
         What goes on, for a shell.
     """
-    from bpcp.status import describe_failures, gather
+    from bpcp.status import describe_failures, describe_not_analysed, gather
 
     state = gather(workspace)
     gained = state.modules_s - before_s
@@ -49,6 +49,7 @@ def words(
     lines = [
         f"done: {state.done:,} of {state.total:,} image sets in {duration(wall_s)}{speed}{failed}",
         *describe_failures(workspace, state),
+        *describe_not_analysed(state),
     ]
     if state.objects:
         lines.append("  " + ", ".join(f"{n:,} {name}" for name, n in state.objects.items()))

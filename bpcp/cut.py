@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from bpcp import imagelist, pipeline
+from bpcp import binding, imagelist, pipeline
 from bpcp.imagelist import ImageList, Row, Type, row_text
 from bpcp.imagesets import ImageSets
 
@@ -39,6 +39,8 @@ class Cut:
         The group that CellProfiler puts each row into; one for all where the pipeline has none.
     batched : bool
         Whether image sets stand in a batch file: a process reads its own and nothing of the others.
+    beside : tuple of tuple of str
+        Rows by which columns are typed as well, though they are not run.
     """
 
     images: ImageList
@@ -47,6 +49,7 @@ class Cut:
     bonds: list[Row]
     own: list[Row]
     batched: bool = False
+    beside: tuple[Row, ...] = ()
 
 
 def order(sets: ImageSets, pipe: pipeline.Pipeline, group_by: Sequence[str]) -> Cut:
@@ -59,20 +62,24 @@ def order(sets: ImageSets, pipe: pipeline.Pipeline, group_by: Sequence[str]) -> 
     else:
         own, at = sets.groups, list(range(len(images.rows)))
     alone: list[Row] = [(str(place),) for place in range(len(at))]
-    bonds = [own[i] for i in at] if pipe.aggregators() else alone
-    grouped = bool(pipe.group_keys or pipe.aggregators())
+    together = binding.aggregators(pipe)
+    # one process for all where the pipeline's groups do not bound what a module looks at
+    held: list[Row] = [()] * len(at) if binding.needing_all(pipe) else [own[i] for i in at]
+    bonds = held if together else alone
+    grouped = bool(pipe.group_keys or together)
     if not group_by:
-        groups = [own[i] for i in at] if grouped else alone
+        groups = held if grouped else alone
     elif not grouped:
         groups = [asked[i] for i in at]
     else:
         # where the pipeline's groups lie across the ones that were asked for, they decide
         fits = _refines(own, asked)
-        groups = [asked[i] if fits else own[i] for i in at]
+        groups = [asked[i] for i in at] if fits and held[:1] != [()] else held
     ordered = ImageList(
         images.header, tuple(images.rows[i] for i in at), tuple(images.lines[i] for i in at)
     )
-    return Cut(ordered, types, groups, bonds, [own[i] for i in at], sets.groups is not None)
+    groups_own = [own[i] for i in at]
+    return Cut(ordered, types, groups, bonds, groups_own, sets.groups is not None, sets.beside)
 
 
 def _refines(own: Sequence[Row], asked: Sequence[Row]) -> bool:
@@ -253,6 +260,7 @@ def chunks_of(cut: Cut, places: Sequence[list[int]], whole: bool, recipe: str) -
         What else a result depends on: the pipeline, CellProfiler, and how bpcp runs it.
     """
     header, everything = cut.images.header, cut.images.rows
+    known = cut.beside or everything
     # what else is in the list matters only to a chunk that reads the whole of it
     alone = cut.batched or not whole
     surroundings = "" if alone else imagelist.digest(map(row_text, everything))
@@ -274,7 +282,7 @@ def chunks_of(cut: Cut, places: Sequence[list[int]], whole: bool, recipe: str) -
             image_numbers=[p + 1 for p in own],
             lines=[cut.images.lines[p] for p in own],
             rows=rows,
-            witness=None if whole else imagelist.witness_row(header, cut.types, everything, rows),
+            witness=None if whole else imagelist.witness_row(header, cut.types, known, rows),
             units=[(a + first, b + first) for a, b in units],
         )
 

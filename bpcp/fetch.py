@@ -188,7 +188,7 @@ def room(workspace: Workspace, run: Json, slots: int) -> Room:
         store = Path(tempfile.mkdtemp(prefix=staging.STORE_PREFIX, dir=home))
         free = staging.free_bytes(home)
         if mount_of(home).is_memory:
-            each_gb = process_gb(workspace, run["pipeline_sha256"])
+            each_gb = process_gb(workspace, run["file_sha256"])
             memory = (read_limits().mem_free_gb - slots * each_gb) * GB
             free = min(free, max(0, int(memory)))
         return Room(store, free if space is None else min(space, free), slots, own)

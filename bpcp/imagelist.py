@@ -102,7 +102,7 @@ def read(path: Path) -> ImageList:
             Exit.MALFORMED_INPUT, f"{path}: not UTF-8 ({error.reason} at byte {error.start})"
         ) from None
     reader = csv.reader(io.StringIO(text))
-    header = tuple(_to_column(name) for name in next(reader, []))
+    header = tuple(to_column(name) for name in next(reader, []))
     rows: list[Row] = []
     lines: list[int] = []
     for cells in reader:
@@ -130,7 +130,8 @@ def read(path: Path) -> ImageList:
     return ImageList(header, tuple(rows), tuple(lines))
 
 
-def _to_column(name: str) -> str:
+def to_column(name: str) -> str:
+    """Give a column's name as LoadData takes it: "Image_FileName_DNA" is "FileName_DNA"."""
     if name.startswith(tuple(f"Image_{prefix}_" for prefix in _TEXT_PREFIXES)):
         return name[len("Image_") :]
     return name

@@ -6,8 +6,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,8 @@ class ImageSets:
         The ImageNumbers in it that are run; None for all.
     notes : list of str
         What the user should know.
+    beside : tuple of tuple of str
+        Rows by which columns are typed as well, though they are not run.
     """
 
     images: ImageList
@@ -80,10 +82,21 @@ class ImageSets:
     made: Made | None = None
     keep: list[int] | None = None
     notes: list[str] = field(default_factory=list)
+    beside: tuple[Row, ...] = ()
 
 
-def of_run(workspace: Workspace, pipe: Pipeline, settings: Settings) -> ImageSets:
+def of_run(
+    workspace: Workspace,
+    pipe: Pipeline,
+    settings: Settings,
+    rows: tuple[int, int] | None = None,
+) -> ImageSets:
     """Give the image sets that a pipeline runs over.
+
+    Parameters
+    ----------
+    rows : (int, int), optional
+        The first and the last row that LoadData is set to process, 1-based.
 
     Raises
     ------
@@ -91,16 +104,56 @@ def of_run(workspace: Workspace, pipe: Pipeline, settings: Settings) -> ImageSet
         65 where they can't be made, 66 where a list is missing, 69 where CellProfiler is.
     """
     if pipe.reads_list and pipe.kind is not Kind.BATCH:
-        images = _moved(_list(workspace, pipe, settings), settings.moved)
+        images = moved(_list(workspace, pipe, settings), settings.moved)
         images, notes = _selected(images, workspace, settings)
-        return of_list(images, notes)
+        return _ranged(of_list(images, notes), rows)
     made = Made(pipe.path) if pipe.kind is Kind.BATCH else batch_file(workspace, pipe, settings)
     found = batch.read(made.path)
-    every = _moved(found.images, settings.moved)
+    every = moved(found.images, settings.moved)
     images, notes = _selected(every, workspace, settings)
     keep = list(images.lines) if len(images.lines) < len(every.lines) else None
     groups = [found.groups[n - 1] for n in images.lines]
     return ImageSets(images, found.types, groups, made, keep, notes)
+
+
+def _ranged(sets: ImageSets, rows: tuple[int, int] | None) -> ImageSets:
+    """Keep a range of rows; LoadData types its columns over all of them."""
+    if rows is None:
+        return sets
+    images = sets.images
+    # the header is line 1, and empty lines count
+    keep = [i for i, line in enumerate(images.lines) if rows[0] <= line - 1 <= rows[1]]
+    if not keep:
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"no row of the image list is in LoadData's range, {rows[0]} to {rows[1]}",
+            "set 'Process just a range of rows?' to No",
+        )
+    return replace(sets, images=_only(images, keep), beside=images.rows)
+
+
+def without(sets: ImageSets, lines: Collection[int]) -> ImageSets:
+    """Leave out image sets, as if the list had never named them.
+
+    Parameters
+    ----------
+    lines : collection of int
+        Their lines in the user's list; in a batch file, their ImageNumbers.
+    """
+    images = sets.images
+    at = [i for i, line in enumerate(images.lines) if line not in lines]
+    left = _only(images, at)
+    if sets.groups is None:
+        own = sets if sets.beside else replace(of_list(left), notes=sets.notes)
+        return replace(own, images=left)
+    groups = [sets.groups[i] for i in at]
+    return replace(sets, images=left, groups=groups, keep=list(left.lines))
+
+
+def _only(images: ImageList, keep: Sequence[int]) -> ImageList:
+    return ImageList(
+        images.header, tuple(images.rows[i] for i in keep), tuple(images.lines[i] for i in keep)
+    )
 
 
 def of_list(images: ImageList, notes: Sequence[str] = ()) -> ImageSets:
@@ -119,11 +172,12 @@ def _selected(
     return selection.select(images, workspace) if settings.use_lists else (images, [])
 
 
-def _moved(images: ImageList, moved: Moved) -> ImageList:
-    if not moved.maps:
+def moved(images: ImageList, maps: Moved) -> ImageList:
+    """Give a list with the folders of this machine."""
+    if not maps.maps:
         return images
     rows = tuple(
-        tuple(moved.cell(name, cell) for name, cell in zip(images.header, row, strict=True))
+        tuple(maps.cell(name, cell) for name, cell in zip(images.header, row, strict=True))
         for row in images.rows
     )
     return ImageList(images.header, rows, images.lines)
@@ -168,7 +222,7 @@ class _Source:
 
 def _source(workspace: Workspace, pipe: Pipeline, settings: Settings) -> _Source:
     if pipe.reads_list:
-        images = _moved(_list(workspace, pipe, settings), settings.moved)
+        images = moved(_list(workspace, pipe, settings), settings.moved)
         parts = [imagelist.row_text(row) for row in (images.header, *images.rows)]
         return _Source(f"{len(images.rows):,} rows", parts, images=images)
     if not workspace.file_list.is_file():

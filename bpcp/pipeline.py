@@ -8,7 +8,6 @@ indented, as `label:value`.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -17,30 +16,12 @@ from enum import Enum
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
+from bpcp.mend import plain
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MODULE = re.compile(r"^(?P<name>\w+):\[(?P<attributes>.*)\]\s*$")
 _ENABLED = re.compile(r"\|enabled:(True|False)\|")
-_TAG = re.compile(r"\\g<(.+?)>|\(\?<(.+?)>\)")
-
-# Modules whose result for one image set depends on the others of its group, and the settings that
-# make them so; () means always. Source: the modules of CellProfiler 4.2.8.1.
-_AGGREGATES: dict[str, tuple[str, ...]] = {
-    "CorrectIlluminationCalculate": ("All: First cycle", "All: Across cycles"),
-    "MakeProjection": (),
-    "TrackObjects": (),
-    "Tile": ("Across cycles",),
-    "SaveImages": ("First cycle", "Last cycle"),
-    "Crop": ("First",),  # but see _crops_alike
-    "UntangleWorms": ("Train",),
-    "RescaleIntensity": ("Minimum of all images", "Maximum of all images"),
-    "DefineGrid": ("Once",),
-    "CreateWebPage": (),
-    "CalculateStatistics": (),
-}
-# Settings by which an image set's place in the whole list reaches more than the tables.
-_SEQUENTIAL = "Sequential numbers"
-_PLACE_MEASUREMENTS = ("ImageNumber", "Group_Number", "Group_Index", "Group_Length")
+TAG = re.compile(r"\\g<(.+?)>|\(\?<(.+?)>\)")
 
 
 @dataclass(frozen=True)
@@ -87,7 +68,7 @@ class Table:
     def pattern(self) -> str:
         """Give a regular expression for the paths that the tags may make."""
         out, end = [], 0
-        for tag in _TAG.finditer(self.path):
+        for tag in TAG.finditer(self.path):
             out += [re.escape(self.path[end : tag.start()]), ".*"]
             end = tag.end()
         return "".join([*out, re.escape(self.path[end:])])
@@ -158,60 +139,12 @@ class Pipeline:
             (m.get("Base image location", "None|") for m in self.named("LoadData")), "None|"
         )
 
-    def aggregators(self) -> list[str]:
-        """Name the modules that need all image sets of a group in one process."""
-        return [
-            f"{m.name} (module {m.number})"
-            for m in self.modules
-            if m.name in _AGGREGATES
-            and (not _AGGREGATES[m.name] or any(v in _AGGREGATES[m.name] for _, v in m.settings))
-            and not (m.name == "Crop" and self._crops_alike(m))
-        ]
-
-    def _crops_alike(self, crop: Module) -> bool:
-        """Tell whether a Crop of the first cycle's pattern would find that in any cycle.
-
-        Crop keeps the pattern of the image set whose Group_Index is 1, for rectangles and ellipses
-        alone, and draws it anew where an image has another size. By coordinates it is always the
-        same, so it does not matter which image set comes first; but there must be one of index 1.
-        That holds where processes number their image sets anew, as they do without groups.
-        """
-        if crop.get("Select the cropping shape") not in ("Rectangle", "Ellipse"):
-            return True
-        anew = not self.group_keys and not self.place_users()
-        return anew and crop.get("Select the cropping method") == "Coordinates"
-
-    def place_users(self) -> list[str]:
-        """Name the modules that use an image set's number for more than the tables."""
-        found = []
-        for m in self.modules:
-            if m.name.startswith("ExportTo"):
-                continue
-            values = [v for _, v in m.settings]
-            if (
-                # TrackObjects measures the ImageNumber of an object's parent
-                m.name in ("LabelImages", "TrackObjects")
-                or (m.name == "SaveImages" and _SEQUENTIAL in values)
-                or any(name in v for v in values for name in _PLACE_MEASUREMENTS)
-            ):
-                found.append(f"{m.name} (module {m.number})")
-        return found
-
     def follows_folders(self) -> bool:
         """Tell whether files go to folders named after those of the images."""
         return any(
             m.get("Create subfolders in the output folder?", "No") == "Yes"
             for m in self.named("SaveImages")
         )
-
-    def count_users(self, image_sets: int) -> list[str]:
-        """Name the modules whose file names depend on how many image sets a process has."""
-        return [
-            f"{m.name} (module {m.number})"
-            for m in self.named("SaveImages")
-            if _SEQUENTIAL in (v for _, v in m.settings)
-            and math.ceil(math.log10(image_sets + 1)) > int(m.get("Number of digits", "4"))
-        ]
 
     def tables(self) -> Iterator[Table]:
         """Give what each ExportToSpreadsheet will write.
@@ -232,7 +165,7 @@ class Pipeline:
             if _yes(module, "Export all measurement types?"):
                 yield Table(f"{folder}{prefix}*.{extension}", ())
                 # this one knows no metadata: its folder ends where the first tag begins
-                above = folder[: tag.start()] if (tag := _TAG.search(folder)) else folder
+                above = folder[: tag.start()] if (tag := TAG.search(folder)) else folder
                 above = above[: above.rfind("/") + 1]
                 yield Table(f"{above}{prefix}Experiment.{extension}", ("Experiment",))
                 continue
@@ -288,7 +221,7 @@ def read(path: Path) -> Pipeline:
     Raises
     ------
     BpcpError
-        66 where it is missing; 65 where it is no pipeline, or one that bpcp can't run.
+        66 where it is missing; 65 where it is no pipeline.
     """
     kind = Kind.TEXT
     try:
@@ -304,18 +237,22 @@ def read(path: Path) -> Pipeline:
 
         text = batch.pipeline_text(path)
         data, kind = text.encode(), Kind.BATCH if batch.in_batch_mode(text) else Kind.PROJECT
-    lines = data.decode("utf-8", "replace").splitlines()
-    if not lines or not lines[0].startswith("CellProfiler Pipeline:"):
+    if not data.startswith(b"CellProfiler Pipeline:"):
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"not a CellProfiler pipeline (.cppipe, .cpproj, Batch_data.h5): {path}",
         )
-    pipeline = Pipeline(path, data, tuple(_modules(lines)), kind)
-    _refuse_what_cannot_run(pipeline)
-    return pipeline
+    return of_text(path, data, kind)
 
 
-def _modules(lines: Sequence[str]) -> Iterator[Module]:
+def of_text(path: Path, text: bytes, kind: Kind) -> Pipeline:
+    """Give a pipeline of a text."""
+    lines = text.decode("utf-8", "replace").splitlines()
+    return Pipeline(path, text, tuple(modules_in(lines)), kind)
+
+
+def modules_in(lines: Sequence[str]) -> Iterator[Module]:
+    """Give the enabled modules of a pipeline's lines, with settings as CellProfiler reads them."""
     number, name, enabled = 0, "", False
     settings: list[tuple[str, str]] = []
     for line in [*lines, "End:[]"]:
@@ -328,58 +265,7 @@ def _modules(lines: Sequence[str]) -> Iterator[Module]:
             enabled = not flags or flags[-1] == "True"
         elif name and line.startswith(" ") and ":" in line:
             label, _, value = line.strip().partition(":")
-            settings.append((label, value))
-
-
-def _refuse_what_cannot_run(pipeline: Pipeline) -> None:
-    loaders = pipeline.named("LoadData")
-    if not loaders and not pipeline.named("NamesAndTypes"):
-        raise BpcpError(
-            Exit.MALFORMED_INPUT,
-            f"{pipeline.path}: neither LoadData nor NamesAndTypes, so it reads no images",
-            "let it begin with LoadData, or with Images, Metadata, NamesAndTypes and Groups",
-        )
-    if len(loaders) > 1:
-        raise BpcpError(
-            Exit.MALFORMED_INPUT,
-            f"{pipeline.path}: {len(loaders)} LoadData modules",
-            "keep one of them",
-        )
-    if loaders and loaders[0].get("Process just a range of rows?") == "Yes":
-        raise BpcpError(
-            Exit.MALFORMED_INPUT,
-            f"{pipeline.path}: LoadData is set to process just a range of rows",
-            "set 'Process just a range of rows?' to No, and keep those rows in load_data.csv",
-        )
-    for module in pipeline.named("ExportToSpreadsheet"):
-        if _yes(module, "Create a GenePattern GCT file?"):
-            raise BpcpError(
-                Exit.MALFORMED_INPUT,
-                f"{pipeline.path}: bpcp can't merge GenePattern files"
-                f" (ExportToSpreadsheet, module {module.number})",
-                "set 'Create a GenePattern GCT file?' to No",
-            )
-    for module in pipeline.named("SaveImages"):
-        place = module.get("Output file location", "Default Output Folder")
-        kind, _, folder = place.partition("|")
-        inside = kind in ("Default Output Folder", "Default Output Folder sub-folder")
-        if not inside or folder.startswith("/") or ".." in Path(folder).parts:
-            raise BpcpError(
-                Exit.MALFORMED_INPUT,
-                f"{pipeline.path}: SaveImages (module {module.number}) saves outside the default"
-                f" output folder: {kind} {folder}".rstrip(),
-                "set its Output file location to Default Output Folder, or a sub-folder of it",
-            )
-    for module in pipeline.modules:
-        if module.name == "CreateBatchFiles" and pipeline.kind is Kind.BATCH:
-            continue
-        if module.name in ("CreateBatchFiles", "ExportToDatabase"):
-            raise BpcpError(
-                Exit.MALFORMED_INPUT,
-                f"{pipeline.path}: bpcp can't run {module.name} (module {module.number}) yet",
-                "disable it"
-                + (", and use ExportToSpreadsheet" if module.name == "ExportToDatabase" else ""),
-            )
+            settings.append((label, plain(value)))
 
 
 def _neighbours(path: Path) -> str:

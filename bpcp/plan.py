@@ -14,7 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpcp import __version__, cellprofiler, explain, imagelist, imagesets, pipeline, stale
+from bpcp import (
+    __version__,
+    binding,
+    cellprofiler,
+    explain,
+    imagelist,
+    pipeline,
+    preflight,
+    stale,
+    vet,
+)
 from bpcp.cut import (
     Chunk,
     Cut,
@@ -34,6 +44,7 @@ from bpcp.publish import sha256
 from bpcp.settings import Settings, settings_of
 from bpcp.sources import Listed
 from bpcp.todo import clear_leftovers
+from bpcp.vet import Vetted
 from bpcp.workspace import (
     Json,
     Planned,
@@ -82,7 +93,7 @@ def _measured_objects(argv: Sequence[str], pipe: pipeline.Pipeline, cut: Cut) ->
         program.write_bytes(pipe.text)
         listed = scratch / "images.csv" if pipe.reads_list else None
         if listed:
-            witness = imagelist.witness_row(header, cut.types, rows, rows[:1])
+            witness = imagelist.witness_row(header, cut.types, cut.beside or rows, rows[:1])
             imagelist.write(listed, header, [rows[0], *filter(None, [witness])])
         made = cellprofiler.measurements(argv, program, listed, scratch)
     return list(dict.fromkeys(name for name, _ in made))
@@ -115,10 +126,14 @@ class Plan:
     pipeline : bytes
         The pipeline's text.
     chunks : list of Chunk
-    sets : ImageSets
-        What is run, in the order of the user's file.
+    vetted : Vetted
+        The pipeline and the image sets that are run.
     remote : Listed
         The images that lie in a bucket.
+    moved : Moved
+        Folders that are elsewhere on this machine.
+    bad : dict of int to str
+        Lines of image sets that can't be analysed, and why.
     notes : list of str
         What the user should know.
     """
@@ -126,9 +141,10 @@ class Plan:
     run: Json
     pipeline: bytes
     chunks: list[Chunk]
-    sets: ImageSets
+    vetted: Vetted
     remote: Listed
     moved: Moved
+    bad: dict[int, str]
     notes: list[str]
 
     @property
@@ -154,10 +170,17 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
             " go to the same place: their names are the same up to the first dot",
             "rename one of them; or put this one in its place with -w",
         )
-    sets = imagesets.of_run(workspace, pipe, settings)
+    vetted = vet.vet(workspace, pipe, settings)
+    remote = _remote(vetted.sets, settings)
+    previous = _previous(workspace)
+    bad = preflight.bad_images(workspace, vetted, settings, remote, _done(workspace, previous))
+    left_out: list[Json] = []
+    if settings.quarantine and bad:
+        left_out = preflight.named(vetted.sets, bad)
+        vetted, bad = vet.without(vetted, bad), {}
+    pipe, sets = vetted.pipe, vetted.sets
     images = sets.images
     cut = order(sets, pipe, settings.group_by)
-    remote = _remote(sets, settings)
     engine = _ask_cellprofiler(pipe, cut, old, settings.ask_again)
     recipe = imagelist.digest(
         [
@@ -170,11 +193,10 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
             *(f"{path} {sha256(path)}" for path in pipe.files()),
         ]
     )
-    previous = _previous(workspace)
     kept = _kept(workspace, settings, previous, old, recipe)
     places, why = places_of(pipe, settings, cut, kept, ramp=bool(remote))
 
-    users = pipe.place_users()
+    users = binding.place_users(pipe)
     whole = bool(users or sets.made)
     chunks = list(chunks_of(cut, contiguous(places) if whole else places, whole, recipe))
     if not all(witness_is_apart(cut, c, pipe.group_keys) for c in chunks):
@@ -185,12 +207,15 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "bpcp": __version__,
         "dataset": workspace.dataset,
         "pipeline": str(pipe.path),
+        "file_sha256": sha256(pipe.path),
         "pipeline_sha256": pipe.sha256,
         "recipe": recipe,
         "last_module": max(m.number for m in pipe.modules),
         "image_list": str(_named_in(workspace, pipe)),
         "batch": _batch(sets),
         "image_sets": len(images.rows),
+        "not_analysed": left_out,
+        "mends": [m.to_json() for m in vetted.mends],
         "columns": {c: t.name for c, t in zip(images.header, cut.types, strict=True)},
         "root": str(settings.root),
         "tmpdir": str(settings.tmpdir) if settings.tmpdir else None,
@@ -213,8 +238,14 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     whole_list = len(known) == old.get("image_sets")
     changes = _changes(old, run, known if whole_list else [], images.rows)
     reads = explain.reading(cut, chunks, sets.made is not None, users if whole else None)
-    notes = [*changes, *sets.notes, why, reads]
-    return Plan(run, pipe.text, chunks, sets, remote, settings.moved, notes)
+    notes = [*changes, *sets.notes, *vetted.notes, *preflight.said(bad, left_out), why, reads]
+    return Plan(run, pipe.text, chunks, vetted, remote, settings.moved, bad, notes)
+
+
+def _done(workspace: Workspace, previous: Sequence[tuple[Planned, list[Row]]]) -> set[str]:
+    """Give the rows of chunks that are done: their images are not looked at again."""
+    found = ((rows, verdict(workspace, planned)) for planned, rows in previous)
+    return {row_text(row) for rows, done in found if done and not done["failed"] for row in rows}
 
 
 def _named_in(workspace: Workspace, pipe: pipeline.Pipeline) -> Path:
@@ -314,12 +345,13 @@ def places_of(
     """Choose which rows make a chunk, and say why."""
     count = len(cut.images.rows)
     size, one_each = settings.chunk_size, False
-    if users := pipe.count_users(count):
+    if users := binding.count_users(pipe, count):
         size = count
         kept = [rows for rows in kept if len(rows) == count]
         why = f"one process: {_list(users)} names files by the number of all image sets"
-    elif (users := pipe.aggregators()) and not pipe.group_keys:
-        why = f"one process: {_list(users)} needs all image sets; the pipeline has no groups"
+    elif users := binding.needing_all(pipe):
+        none = "" if pipe.group_keys else "; the pipeline has no groups"
+        why = f"one process: {_list(users)} needs all image sets{none}"
     else:
         one_each = bool(settings.group_by) and size is None
         why = explain.size(cut, pipe, settings)
@@ -385,7 +417,7 @@ def write(workspace: Workspace, plan: Plan) -> None:
     between, `run-chunk` finds chunk and pipeline apart, and refuses.
     """
     whole = bool(plan.run["reads_whole_list"])
-    images, made = plan.sets.images, plan.sets.made
+    images, made = plan.vetted.sets.images, plan.vetted.sets.made
     header, root = images.header, Path(plan.run["root"])
     clear_leftovers(workspace)
     stale.supersede(workspace, {c.id: c.digest for c in plan.chunks})
@@ -417,6 +449,12 @@ def write(workspace: Workspace, plan: Plan) -> None:
         }
         if remote != (read_json(paths.remote) or {}):
             write_json(paths.remote, remote)
+        first = content["first"]
+        bad = {
+            str(n): plan.bad[line] for n, line in enumerate(chunk.lines, first) if line in plan.bad
+        }
+        if bad != (read_json(paths.bad) or {}):
+            write_json(paths.bad, bad)
         if read_json(paths.chunk) == content and paths.images.is_file():
             continue
         paths.folder.mkdir(parents=True, exist_ok=True)
@@ -443,7 +481,7 @@ def _write_batch(path: Path, plan: Plan, made: Made) -> None:
     temporary = path.with_name(f".{path.name}.new")
     own = plan.run["batch"] == "own"
     try:
-        batch.copy(made.path, temporary, keep=plan.sets.keep, moved=plan.moved, own=own)
+        batch.copy(made.path, temporary, keep=plan.vetted.sets.keep, moved=plan.moved, own=own)
         temporary.replace(path)
     except OSError as error:
         raise BpcpError(Exit.CANNOT_CREATE, f"can't write {path}: {error.strerror}") from error
@@ -461,6 +499,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-w", "--overwrite_batchfile", action="store_true")
     parser.add_argument("--group-by", default="")
     parser.add_argument("--map", action="append", default=[])
+    parser.add_argument("--no-check", action="store_true")
+    parser.add_argument("--no-fix", action="store_true")
+    parser.add_argument("--quarantine", action="store_true")
     parser.add_argument("--chunk-size", type=int)
     parser.add_argument("--input", default="")
     parser.add_argument("--output", default="")
@@ -501,7 +542,7 @@ def main(argv: Sequence[str]) -> int:
         print("chunk\timage_sets\tfirst\tlast\tfirst_row\tstate")
         for chunk, state in zip(plan.chunks, states, strict=True):
             numbers = chunk.image_numbers
-            label = explain.label(plan.sets.images.header, chunk)
+            label = explain.label(plan.vetted.sets.images.header, chunk)
             print(f"{chunk.id}\t{len(numbers)}\t{numbers[0]}\t{numbers[-1]}\t{label}\t{state}")
     return Exit.OK
 

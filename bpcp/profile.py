@@ -18,11 +18,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
 
-from bpcp import __version__, cellprofiler, instances, massif, plan
+from bpcp import __version__, binding, cellprofiler, instances, massif, plan
 from bpcp import profile_words as words
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.figures import Figures, fold, modules, predict
 from bpcp.limits import Limits, read_limits
+from bpcp.publish import sha256
 from bpcp.samples import Candidate, deal, different, draw
 from bpcp.slots import asked, fit, free_mb, known
 from bpcp.trial import Subject, bench, subject_of
@@ -114,7 +115,7 @@ def _record(subject: Subject, run: Json, figures: Figures, limits: Limits, slots
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "dataset": subject.workspace.dataset,
         "pipeline": str(subject.pipe.path),
-        "pipeline_sha256": subject.pipe.sha256,
+        "pipeline_sha256": sha256(subject.pipe.path),
         "cellprofiler": run["cellprofiler"]["version"],
         "image_sets": sum(sizes),
         "machine": {"cores": limits.cores, "mem_free_gb": limits.mem_free_gb, "carries": carries},
@@ -132,7 +133,7 @@ def _notes(subject: Subject, run: Json) -> Iterator[str]:
         )
     if run["reads_whole_list"]:
         yield "each process of a run reads the whole list: its start takes longer than measured"
-    if names := subject.pipe.aggregators():
+    if names := binding.aggregators(subject.pipe):
         yield f"{', '.join(names)} needs whole groups: expect more memory than parts of them took"
     if Path(run["cellprofiler"]["command"][0]).name in ("docker", "podman"):
         yield "CellProfiler runs in a container: its memory is not seen here"
@@ -156,7 +157,7 @@ def _massif(subject: Subject, as_json: bool, tell: Callable[[str], None]) -> Non
     massif.tools()
     smallest = min(subject.there, key=lambda c: (c.size, c.place))
     command = cellprofiler.command()
-    found = known(subject.workspace, subject.pipe.sha256)
+    found = known(subject.workspace, sha256(subject.pipe.path))
     low, high = massif.SLOWER
     alone_s = found["figures"]["start_s"] + found["figures"]["alone_s"] if found else 0.0
     times = f": {words.duration(low * alone_s)} to {words.duration(high * alone_s)}"

@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
     slots = min(args.slots, max(1, len(read_plan(workspace))))
     run = read_json(workspace.run) or {}
     need = wanted(workspace, slots) if run["ramdisk"] == "auto" else 0
-    processes_gb = slots * process_gb(workspace, run["pipeline_sha256"])
+    processes_gb = slots * process_gb(workspace, run["file_sha256"])
     found, warning = size(run["ramdisk"], need, processes_gb, read_limits())
     if warning:
         print(f"warning: {warning}", file=sys.stderr)

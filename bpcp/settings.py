@@ -42,6 +42,12 @@ class Settings:
     ramdisk : str
         The size of the RAM disk that `tmpdir` will be, or "auto"; "" is none. It is made after
         the plan.
+    mend : bool
+        Whether the run's copy of the pipeline may be mended.
+    check : bool
+        Whether all image files are looked at before the first process starts.
+    quarantine : bool
+        Whether image sets that can't be analysed are left out.
     moved : Moved
         Folders of the image list that are elsewhere on this machine.
     space : int or None
@@ -58,11 +64,18 @@ class Settings:
     source: Source = field(default_factory=Source)
     output: Json | None = None
     ramdisk: str = ""
+    mend: bool = True
+    check: bool = True
+    quarantine: bool = False
     moved: Moved = NOWHERE
     space: int | None = None
 
 
 def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
+    if args.quarantine and args.no_check:
+        raise BpcpError(
+            Exit.USAGE, "--quarantine and --no-check exclude each other", "bpcp help check"
+        )
     if args.chunk_size is not None and args.chunk_size < 1:
         raise BpcpError(Exit.USAGE, f"--chunk-size {args.chunk_size}: at least 1")
     group_by = tuple(k.removeprefix("Metadata_") for k in args.group_by.split(",") if k)
@@ -95,6 +108,9 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
         root=Path(root).resolve() if root else workspace.base,
         tmpdir=workspace.ramdisk if args.ramdisk else args.tmpdir and args.tmpdir.resolve(),
         ramdisk=_size("--ramdisk", args.ramdisk),
+        mend=not args.no_fix,
+        check=not args.no_check,
+        quarantine=args.quarantine,
         moved=moved_of(args.map),
         space=to_bytes(_size("--space", args.space)) if args.space else None,
         ask_again=args.overwrite_batchfile,

@@ -39,6 +39,8 @@ class State:
         CPU seconds that the modules took for what is done.
     merged : bool
         Whether the result holds all that is done.
+    not_analysed : list of dict
+        For each image set in quarantine: `line`, `place`, `image_set`, `reason`.
     """
 
     total: int = 0
@@ -53,6 +55,7 @@ class State:
     attempts: int = 0
     modules_s: float = 0.0
     merged: bool = False
+    not_analysed: list[Json] = field(default_factory=list)
 
     @property
     def left(self) -> int:
@@ -78,6 +81,9 @@ def gather(workspace: Workspace) -> State:
     plan = read_plan(workspace)
     run = read_json(workspace.run) or {}
     state = State(total=sum(len(p.image_numbers) for p in plan), chunks=len(plan))
+    state.not_analysed = [
+        {**f, "place": _place(run, f["line"])} for f in run.get("not_analysed", [])
+    ]
     for planned in plan:
         done = verdict(workspace, planned)
         running = read_json(workspace.chunk(planned.id).running)
@@ -158,6 +164,7 @@ def to_json(workspace: Workspace, state: State) -> Json:
             "failed": state.failed,
             "left": state.left,
             "under_way": state.under_way,
+            "not_analysed": len(state.not_analysed),
         },
         "chunks": {
             "total": state.chunks,
@@ -170,6 +177,7 @@ def to_json(workspace: Workspace, state: State) -> Json:
         "modules_s": round(state.modules_s, 1),
         "merged": state.merged,
         "failed": state.failures,
+        "not_analysed": state.not_analysed,
         "result": str(workspace.analysis),
         "log": str(workspace.log),
     }
@@ -179,8 +187,7 @@ def describe_failures(workspace: Workspace, state: State, most: int = _MOST_SHOW
     """Name the failed image sets: their row, what they are, the reason, and where to look."""
     lines = []
     for f in state.failures[:most]:
-        named = [str(f["image_set"][k]) for k in ("Plate", "Well", "Site") if k in f["image_set"]]
-        lines.append(f"  {f['place']} ({' '.join(named) or 'image set'}): {f['reason']}")
+        lines.append(f"  {_words(f)}")
         if f["file"]:
             lines.append(f"      {f['file']}")
         elif f["log"]:
@@ -188,6 +195,24 @@ def describe_failures(workspace: Workspace, state: State, most: int = _MOST_SHOW
     if len(state.failures) > most:
         lines.append(f"  … and {len(state.failures) - most} more: bpcp status --json")
     return lines
+
+
+def describe_not_analysed(state: State, most: int = _MOST_SHOWN) -> list[str]:
+    """Name the image sets in quarantine."""
+    if not state.not_analysed:
+        return []
+    lines = [f"not analysed, in quarantine: {len(state.not_analysed):,}"]
+    lines += [f"  {_words(f)}" for f in state.not_analysed[:most]]
+    if len(state.not_analysed) > most:
+        lines.append(f"  … and {len(state.not_analysed) - most} more: bpcp status --json")
+    return lines
+
+
+def _words(found: Json) -> str:
+    """Name an image set: where it stands, what it is, and what is wrong with it."""
+    known = found["image_set"]
+    named = [str(known[k]) for k in ("Plate", "Well", "Site") if k in known]
+    return f"{found['place']} ({' '.join(named) or 'image set'}): {found['reason']}"
 
 
 def run_pipeline(workspace: Workspace) -> str:
@@ -205,6 +230,7 @@ def lines(workspace: Workspace, state: State) -> list[str]:
     out.append(f"{state.chunks_done:,} of {state.chunks:,} chunks done{running}")
     if state.failures:
         out += ["failed:", *describe_failures(workspace, state)]
+    out += describe_not_analysed(state)
     if not state.left and not state.merged:
         words = ["bpcp", "merge", "-d", workspace.dataset, "-p", run_pipeline(workspace)]
         out.append(f"not merged yet: {shlex.join(words)}")

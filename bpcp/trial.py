@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bpcp import cellprofiler, imagelist, imagesets, pipeline, plan
+from bpcp import cellprofiler, imagelist, pipeline, plan
 from bpcp.cut import Cut, chunks_of, order
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagesets import ImageSets
@@ -19,6 +19,7 @@ from bpcp.measure import Observed, Work, observe
 from bpcp.samples import Candidate, candidates
 from bpcp.settings import Settings, settings_of
 from bpcp.verdict import Expected, judge
+from bpcp.vet import vet
 from bpcp.workspace import Workspace, locate
 
 
@@ -77,7 +78,8 @@ class Bench:
             own = bool(made.question)
             batch.copy(made.path, program, keep=sorted(chunk.lines), moved=maps, own=own)
         else:
-            program, image_list = self.subject.pipe.path, home / "images.csv"
+            program, image_list = home / "pipeline.cppipe", home / "images.csv"
+            program.write_bytes(self.subject.pipe.text)
             rows = [*chunk.rows, *filter(None, [chunk.witness])]
             imagelist.write(image_list, cut.images.header, rows)
         log = self.subject.workspace.attempt_log("profile", number)
@@ -132,9 +134,11 @@ def subject_of(argv: Sequence[str]) -> Subject:
     """
     args = plan.parse(argv)
     workspace = locate(args.dataset, args.pipeline)
-    settings = settings_of(args, workspace)
-    pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
-    sets = imagesets.of_run(workspace, pipe, settings)
+    # only what it draws is read, and it says itself what of that is missing
+    settings = replace(settings_of(args, workspace), check=False)
+    given = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
+    vetted = vet(workspace, given, settings)
+    pipe, sets = vetted.pipe, vetted.sets
     if sets.made:
         sets.made.keep(workspace)
     cut = order(sets, pipe, settings.group_by)

@@ -30,6 +30,7 @@
     chunks/<chunk>/chunk.json    what the chunk is given
     chunks/<chunk>/images.csv    its image sets
     chunks/<chunk>/remote.json   its images in the bucket: size, time, ETag
+    chunks/<chunk>/bad.json      its image sets whose files the check found bad, and why
     chunks/<chunk>/fetched.json  where its images are, once they were fetched
     chunks/<chunk>/lock          held while the chunk runs
     chunks/<chunk>/running.json  the attempt under way
@@ -108,6 +109,11 @@ class ChunkPaths:
     def remote(self) -> Path:
         """Its images in the bucket, as they were listed when it was planned."""
         return self.folder / "remote.json"
+
+    @property
+    def bad(self) -> Path:
+        """Its image sets whose files the check found bad, and why."""
+        return self.folder / "bad.json"
 
     @property
     def fetched(self) -> Path:

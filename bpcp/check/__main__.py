@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -67,33 +66,6 @@ def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
         source=source,
         moved=moved_of(args.map),
     )
-
-
-class _Progress:
-    """One line on a terminal, with an ETA."""
-
-    def __init__(self) -> None:
-        self.started = self.said = 0.0
-        self.at_start = self.shown = 0
-
-    def told(self, done: int, total: int) -> None:
-        from bpcp.progress import duration
-
-        now = time.monotonic()
-        if not self.started:
-            # processes take a while to start, which says nothing of their pace
-            self.started, self.said, self.at_start = now, now, done
-        if now - self.said < 0.5:
-            return
-        self.said = now
-        left = (total - done) * (now - self.started) / (done - self.at_start)
-        text = f"check: {100 * done // total} % of {total:,} files · ETA {duration(left)}"
-        print(f"\r{text:<{self.shown}}", end="", file=sys.stderr, flush=True)
-        self.shown = len(text)
-
-    def end(self) -> None:
-        if self.shown:
-            print(f"\r{' ' * self.shown}\r", end="", file=sys.stderr, flush=True)
 
 
 def report(findings: Iterable[Finding], unit: str = "line") -> Iterator[str]:
@@ -176,12 +148,13 @@ def main(argv: Sequence[str]) -> int:
     # this file is read again by each process that looks at images, which need none of these
     from bpcp import pipeline
     from bpcp.check.all import Asked, run
+    from bpcp.check.progress import Progress
 
     args = parse(argv)
     workspace = locate(args.dataset, args.pipeline)
     settings = _settings(args, workspace)
     pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
-    progress = _Progress()
+    progress = Progress()
     shows = sys.stderr.isatty() and not args.quiet
     asked = Asked(
         files=not args.no_images,

@@ -161,7 +161,7 @@ def _prepared(
     except BpcpError as error:
         findings.append(Finding(BASE_FOLDER, pipe.path.name, str(error), error.todo))
         return None
-    images = imagesets._moved(_ranged(images, pipe), settings.moved)
+    images = imagesets.moved(_ranged(images, pipe), settings.moved)
     if settings.use_lists:
         try:
             images, _ = selection.select(images, workspace)

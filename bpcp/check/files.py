@@ -84,6 +84,8 @@ _FAULTS = {
 _ALONE = 300
 _BATCH = 64
 _DEEP_BATCH = 8
+# More files than this with one oddity of their headers are their camera's.
+_CAMERA = 20
 
 # Size in bytes first, of files that lie in a bucket; as `sources.Listed`.
 Listed = Mapping[str, Sequence[Any]]
@@ -172,17 +174,18 @@ def of_files(images: ImageList, root: Path, how: How | None = None) -> tuple[lis
             here.append(name)
     looked = dict(zip(here, _look_at(here, how), strict=True))
     findings += _faults(looked, used, images)
+    odd: dict[str, list[str]] = defaultdict(list)
     for name, seen in looked.items():
         if not seen.fault and not seen.kind:
             ending = os.path.splitext(name)[1]  # noqa: PTH122
             not_checked[f"called *{ending}" if ending else "whose names have no ending"] += 1
         for said in seen.warnings:
-            remedy = "nothing, where its source is as large; else copy it again"
-            findings.append(_finding(ODD_HEADER, name, said, remedy, used[name], images))
+            odd[said].append(name)
         if seen.flat:
             what = "all pixels have one value"
             remedy = "look at it: an empty well, a closed shutter, a lost file?"
             findings.append(_finding(FLAT, name, what, remedy, used[name], images))
+    findings += _odd_headers(odd, used, images)
     if how.compare:
         findings += _differing(images, root, looked)
     for what, count in not_checked.items():
@@ -277,6 +280,24 @@ def _faults(
         files = "1 file" if lacking[folder] == 1 else f"{lacking[folder]:,} files"
         remedy = "mount or copy it, or mend the list; PATHNAME_BASENAME is where folders start"
         yield _finding(MISSING, folder, f"no such folder, for {files}", remedy, use, images)
+
+
+def _odd_headers(
+    odd: Mapping[str, Sequence[str]], used: Mapping[str, _Used], images: ImageList
+) -> Iterator[Finding]:
+    """Name files with odd headers; those of a camera that writes all so are one finding."""
+    remedy = "nothing, where its source is as large; else copy it again"
+    for said, names in odd.items():
+        if len(names) <= _CAMERA:
+            for name in names:
+                yield _finding(ODD_HEADER, name, said, remedy, used[name], images)
+            continue
+        every = _Used()
+        for name in names:
+            every.channels.update(used[name].channels)
+            every.rows.update(used[name].rows)
+        what = f"{said}, as {names[0]!r} has it"
+        yield _finding(ODD_HEADER, f"{len(names):,} files", what, remedy, every, images)
 
 
 class _Folders:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 from bpcp.check.readers import (
@@ -19,8 +18,7 @@ from bpcp.check.readers import (
     Labels,
     when,
 )
-from bpcp.mend import plain
-from bpcp.pipeline import Module, Pipeline, _modules
+from bpcp.pipeline import Module, Pipeline, modules_in
 
 # The modules of CellProfiler 4.2.8.1, and the revision of each one's settings.
 REVISIONS: Mapping[str, int] = MappingProxyType({
@@ -287,14 +285,4 @@ def place(module: Module) -> str:
 def every_module(pipe: Pipeline) -> list[Module]:
     """Give a pipeline's modules, the disabled ones too."""
     text = pipe.text.decode("utf-8", "replace").replace("|enabled:False|", "|enabled:True|")
-    return [_as_read(module) for module in _modules(text.splitlines())]
-
-
-def as_read(pipe: Pipeline) -> Pipeline:
-    """Give a pipeline with its settings as CellProfiler reads them, whatever version wrote them."""
-    return replace(pipe, modules=tuple(map(_as_read, pipe.modules)))
-
-
-def _as_read(module: Module) -> Module:
-    settings = tuple((label, plain(value)) for label, value in module.settings)
-    return replace(module, settings=settings)
+    return list(modules_in(text.splitlines()))

@@ -12,7 +12,7 @@ from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.modules import METADATA_TEXTS, active, every_module, place
 from bpcp.errors import BpcpError
 from bpcp.imagelist import ImageList
-from bpcp.pipeline import _TAG, Module, Pipeline
+from bpcp.pipeline import TAG, Module, Pipeline
 
 CHANNEL = Code(
     "pipeline-missing-channel",
@@ -134,7 +134,7 @@ def _missing_metadata(pipe: Pipeline, header: Sequence[str]) -> Iterator[Finding
     made: set[str] = set()
     for module in pipe.modules:
         for _, text in active(module, METADATA_TEXTS.get(module.name, {})):
-            for tag in (one or other for one, other in _TAG.findall(text)):
+            for tag in (one or other for one, other in TAG.findall(text)):
                 if tag not in made:
                     wanted.setdefault(tag, (module, "it names files or folders by"))
         if module.name == "LabelImages":

@@ -11,12 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from bpcp import imagelist
+from bpcp import binding, imagelist
 from bpcp.check import loading, names, places
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.loading import loads
 from bpcp.check.modules import (
-    as_read,
     counts_to_the_last,
     is_group_bound,
     is_interactive,
@@ -106,7 +105,6 @@ def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
     list of Finding
         The worst first, and in the pipeline's order.
     """
-    pipe = as_read(pipe)
     found = [
         *_loaders(pipe),
         *_row_range(pipe),
@@ -174,6 +172,9 @@ def _loaders(pipe: Pipeline) -> Iterator[Finding]:
 
 
 def _row_range(pipe: Pipeline) -> Iterator[Finding]:
+    if pipe.kind is Kind.BATCH:
+        # its image sets are those rows already
+        return
     try:
         rows = row_range(pipe)
     except ValueError:
@@ -344,11 +345,9 @@ def _digits(pipe: Pipeline, images: ImageList | None) -> Iterator[Finding]:
 
 
 def _numbers(pipe: Pipeline) -> Iterator[Finding]:
-    by_text = set(pipe.place_users())
+    by_text = set(binding.place_users(pipe))
     for module in pipe.modules:
-        if f"{module.name} (module {module.number})" not in by_text and not counts_to_the_last(
-            module
-        ):
+        if f"{module.name} (module {module.number})" not in by_text:
             continue
         how = "it names files by" if _is_numbered(module) else "it uses"
         if counts_to_the_last(module):

@@ -12,7 +12,7 @@ import csv
 import io
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,9 @@ SAME_FILES = Code("list-duplicate-image-set", Severity.WARNING, "several rows na
 SAME_METADATA = Code(
     "list-duplicate-metadata", Severity.WARNING, "several rows have the same metadata"
 )
+SAME_FILE = Code(
+    "list-same-file", Severity.WARNING, "two channels of an image set are the same file"
+)
 
 CODES = (
     NOT_UTF8,
@@ -72,6 +75,7 @@ CODES = (
     BACKSLASH,
     SAME_FILES,
     SAME_METADATA,
+    SAME_FILE,
     *values.CODES,
 )
 
@@ -139,7 +143,8 @@ def of_list(path: Path, group_keys: Sequence[str] = ()) -> tuple[list[Finding], 
     if unusable:
         return findings, None
     images = ImageList(raw.header, raw.rows, raw.lines)
-    findings += _said_twice(images)
+    lacking = {line for f in findings if f.code is NO_FILE for line in f.lines}
+    findings += _said_twice(images, lacking)
     findings += values.of_values(images, group_keys)
     return findings, images
 
@@ -177,7 +182,7 @@ def _read(path: Path, findings: list[Finding]) -> Raw | None:
     lines: list[int] = []
     header: Row = ()
     try:
-        header = tuple(imagelist._to_column(name) for name in next(reader, []))
+        header = tuple(imagelist.to_column(name) for name in next(reader, []))
         delimiter = next((d for d in ";\t|" if len(header) == 1 and d in header[0]), "")
         if delimiter:
             named = {";": "semicolons", "\t": "tabs", "|": "bars"}[delimiter]
@@ -296,7 +301,7 @@ def _columns(raw: Raw) -> Iterator[Finding]:
 
 def _meant(name: str) -> str:
     """Say which name a column's was meant to be; "" where it is good, or none that is known."""
-    bare = imagelist._to_column(name.strip())
+    bare = imagelist.to_column(name.strip())
     for prefix in _KNOWN:
         if bare.lower().startswith(prefix.lower()):
             good = prefix + bare[len(prefix) :]
@@ -380,22 +385,41 @@ def _no_files(raw: Raw) -> Iterator[Finding]:
                     yield Finding(NO_FILE, f"line {line}, {name}", "empty", remedy, (line,))
 
 
-def _said_twice(images: ImageList) -> Iterator[Finding]:
+def _said_twice(images: ImageList, lacking: Collection[int]) -> Iterator[Finding]:
+    """Compare rows with one another, without those that lack a file."""
     header = images.header
     by_files: dict[tuple[str, ...], list[int]] = defaultdict(list)
     by_metadata: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    one_file: dict[str, list[tuple[int, str]]] = defaultdict(list)
     tags = [i for i, name in enumerate(header) if name.startswith("Metadata_")]
     # without a column for the site, rows of one well are rightly the same
     complete = any(header[i][9:].lower() in _SITES for i in tags)
     # one file read as several image sets: its frames
     parts = [i for i, name in enumerate(header) if re.match(r"(Objects)?(Series|Frame)_", name)]
     for line, row in zip(images.lines, images.rows, strict=True):
-        files = (name for _, name in imagelist.files(header, row, Path("/")))
-        key = (*files, *(row[i] for i in parts))
-        if any(row):
-            by_files[key].append(line)
-            if complete:
-                by_metadata[tuple(row[i] for i in tags)].append(line)
+        if line in lacking:
+            continue
+        files = imagelist.files(header, row, Path("/"))
+        key = (*(name for _, name in files), *(row[i] for i in parts))
+        by_files[key].append(line)
+        if complete:
+            by_metadata[tuple(row[i] for i in tags)].append(line)
+        if not parts and len({name for _, name in files}) < len(files):
+            channels: dict[str, list[str]] = {}
+            for channel, name in files:
+                channels.setdefault(name, []).append(channel)
+            for name, alike in channels.items():
+                if len(alike) > 1:
+                    one_file[" and ".join(alike)].append((line, name))
+    for alike_said, uses in one_file.items():
+        yield Finding(
+            SAME_FILE,
+            f"line {uses[0][0]}",
+            f"{alike_said} are both {uses[0][1].rpartition('/')[2]!r}, in"
+            f" {_rows([line for line, _ in uses])}",
+            "see that each channel has its own file",
+            tuple(line for line, _ in uses),
+        )
     twice = {tuple(lines) for lines in by_files.values() if len(lines) > 1}
     for lines in sorted(twice):
         yield Finding(

@@ -42,6 +42,8 @@ taken() {
   local module
   module=$(sed -n 's/^ *python_command .* bpcp\.\([a-z_]*\) .*/\1/p' "$1")
   if [[ -n $module ]]; then
+    # a package's parser is in its __main__
+    [[ ! -d $root/bpcp/$module ]] || module+=/__main__
     grep -oE 'add_argument\([^)]*' "$root/bpcp/$module.py" | grep -oE -- '"--[a-z_-]+"' | tr -d '"'
   else
     grep -oE -- '^ +(-. \| )?--[a-z][a-z_-]*\)' "$1" | grep -oE -- '--[a-z_-]+'

@@ -22,7 +22,7 @@ _METADATA = r"""    Extract metadata?:Yes
     Extraction method count:2
     Metadata extraction method:Extract from file/folder names
     Metadata source:File name
-    Regular expression to extract from file name:^r(?P<Row>..)c(?P<Col>..)f(?P<Site>..)p01-ch(?P<Ch>.)
+    Regular expression to extract from file name:^r(?P<Row>..)c(?P<Col>..)f(?P<Site>..)p.*ch(?P<C>.)
     Regular expression to extract from folder name:(?P<Plate>[^/]*)__
     Extract metadata from:All images
     Select the filtering criteria:and (file does contain "")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import EXPORT, HOSTILE, IDENTIFY, ROOT, SAVE, load_data, pipeline_text
 
-from bpcp import pipeline
+from bpcp import binding, pipeline
 from bpcp.check.findings import Finding, Severity, errors
 from bpcp.check.pipeline import CODES, of_pipeline, row_range
 from bpcp.errors import Exit
@@ -27,7 +27,7 @@ def module(name: str, *settings: str, flags: str = "enabled:True") -> str:
 def piped(*modules: str, load: str | None = None, kind: Kind = Kind.TEXT) -> Pipeline:
     text = pipeline_text(load_data() if load is None else load, *modules)
     lines = text.splitlines()
-    return Pipeline(Path("/p/x.cppipe"), text.encode(), tuple(pipeline._modules(lines)), kind)
+    return Pipeline(Path("/p/x.cppipe"), text.encode(), tuple(pipeline.modules_in(lines)), kind)
 
 
 def found(pipe: Pipeline, images: ImageList | None = IMAGES) -> list[Finding]:
@@ -46,7 +46,7 @@ def codes(pipe: Pipeline, images: ImageList | None = IMAGES) -> list[str]:
 def after_mending(pipe: Pipeline, finding: Finding) -> Pipeline:
     text = mended(pipe.text.decode(), finding.mends)
     assert unmended(text, finding.mends) == pipe.text.decode()
-    return Pipeline(pipe.path, text.encode(), tuple(pipeline._modules(text.splitlines())))
+    return Pipeline(pipe.path, text.encode(), tuple(pipeline.modules_in(text.splitlines())))
 
 
 # --- all codes ------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ def test_what_is_written_elsewhere_goes_into_the_result(place: str, new: str) ->
     finding = only("pipeline-output-elsewhere", pipe)
     assert [m.new for m in finding.mends] == [new] and not errors([finding])
     text = mended(pipe.text.decode(), finding.mends)
-    after = Pipeline(pipe.path, text.encode(), tuple(pipeline._modules(text.splitlines())))
+    after = Pipeline(pipe.path, text.encode(), tuple(pipeline.modules_in(text.splitlines())))
     assert "pipeline-output-elsewhere" not in codes(after)
 
 
@@ -543,7 +543,7 @@ def test_a_crop_by_coordinates_is_freed_from_the_first_cycle() -> None:
     finding = only("pipeline-crop-first", pipe)
     assert "pipeline-aggregates" not in codes(pipe)
     assert codes(after_mending(pipe, finding)) == []
-    assert after_mending(pipe, finding).aggregators() == []
+    assert binding.aggregators(after_mending(pipe, finding)) == []
     mouse = piped(module("Crop", "Select the cropping method:Mouse", *CROP), EXPORT)
     assert codes(mouse) == ["pipeline-interactive", "pipeline-aggregates"]
 
@@ -565,7 +565,7 @@ def test_file_names_get_as_many_digits_as_the_whole_list_needs() -> None:
     finding = only("pipeline-sequential-digits", pipe, many(10_000))
     assert finding.mends[0].new == "5"
     after = after_mending(pipe, finding)
-    assert after.count_users(10_000) == []
+    assert binding.count_users(after, 10_000) == []
     assert "pipeline-sequential-digits" not in codes(after, many(10_000))
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import EXPORT, HOSTILE, IDENTIFY, ROOT, SAVE, load_data, pipeline_text, refused
+from conftest import EXPORT, HOSTILE, ROOT, load_data, pipeline_text, refused
 
 from bpcp import pipeline
 from bpcp.errors import Exit
@@ -32,7 +32,6 @@ def test_the_demos_pipeline() -> None:
     assert found.modules[-1].name == "ExportToSpreadsheet"
     assert found.group_keys == ()
     assert found.image_base == "None|"
-    assert found.aggregators() == found.place_users() == found.count_users(10**6) == []
     assert list(found.tables()) == [Table("*.csv", ()), Table("Experiment.csv", ("Experiment",))]
     assert re.fullmatch("[0-9a-f]{64}", found.sha256)
 
@@ -65,7 +64,6 @@ def test_disabled_modules_do_not_count_but_keep_their_numbers(tmp_path: Path) ->
         ("LoadData", 1),
         ("ExportToSpreadsheet", 5),
     ]
-    assert found.aggregators() == []
 
 
 def test_a_note_that_says_disabled_does_not_disable(tmp_path: Path) -> None:
@@ -79,63 +77,6 @@ def test_line_ends_of_windows(tmp_path: Path) -> None:
     path = written(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     assert pipeline.read(path).named("LoadData")[0].get("Rescale intensities?") == "Yes"
-
-
-@pytest.mark.parametrize(
-    ("name", "setting", "counts"),
-    [
-        ("TrackObjects", "", True),
-        ("MakeProjection", "", True),
-        ("CorrectIlluminationCalculate", "Calculate:All: Across cycles", True),
-        ("CorrectIlluminationCalculate", "Calculate:All: First cycle", True),
-        ("CorrectIlluminationCalculate", "Calculate:Each", False),
-        ("Tile", "Tile:Across cycles", True),
-        ("Tile", "Tile:Within cycles", False),
-        ("SaveImages", "When to save:Last cycle", True),
-        ("SaveImages", "When to save:Every cycle", False),
-        ("RescaleIntensity", "Method:Minimum of all images", True),
-        ("DefineGrid", "Define:Once", True),
-        ("CalculateStatistics", "", True),
-        ("MeasureTexture", "x:First", False),
-    ],
-)
-def test_aggregators(tmp_path: Path, name: str, setting: str, counts: bool) -> None:
-    found = read(tmp_path, load_data(), module(name, *filter(None, [setting]))).aggregators()
-    assert found == ([f"{name} (module 2)"] if counts else [])
-
-
-def crop(shape: str, method: str, cycle: str = "First") -> str:
-    return module(
-        "Crop",
-        f"Select the cropping shape:{shape}",
-        f"Select the cropping method:{method}",
-        f"Apply which cycle's cropping pattern?:{cycle}",
-    )
-
-
-@pytest.mark.parametrize(
-    ("shape", "method", "cycle", "counts"),
-    [
-        ("Rectangle", "Coordinates", "First", False),
-        ("Ellipse", "Coordinates", "First", False),
-        ("Rectangle", "Mouse", "First", True),
-        ("Rectangle", "Mouse", "Every", False),
-        ("Previous cropping", "Coordinates", "First", False),
-        ("Objects", "Coordinates", "First", False),
-    ],
-)
-def test_the_first_cycles_crop_counts_where_another_would_differ(
-    tmp_path: Path, shape: str, method: str, cycle: str, counts: bool
-) -> None:
-    found = read(tmp_path, load_data(), crop(shape, method, cycle)).aggregators()
-    assert found == (["Crop (module 2)"] if counts else [])
-
-
-def test_the_first_cycles_crop_counts_where_no_process_has_one(tmp_path: Path) -> None:
-    by_place = crop("Rectangle", "Coordinates")
-    assert read(tmp_path, load_data(keys="Plate"), by_place).aggregators() == ["Crop (module 2)"]
-    labelled = read(tmp_path, load_data(), by_place, module("LabelImages"))
-    assert labelled.aggregators() == ["Crop (module 2)"]
 
 
 def test_groups_of_the_other_kind_of_pipeline(tmp_path: Path) -> None:
@@ -152,30 +93,6 @@ def test_groups_of_the_other_kind_of_pipeline(tmp_path: Path) -> None:
     assert found.image_base == "None|"
     none = module("Groups", "Do you want to group your images?:No", "Metadata category:Plate")
     assert read(tmp_path, names, none).group_keys == ()
-
-
-@pytest.mark.parametrize(
-    ("name", "setting", "counts"),
-    [
-        ("LabelImages", "", True),
-        ("TrackObjects", "", True),
-        ("SaveImages", "Select method:Sequential numbers", True),
-        ("SaveImages", r"Text to append:\g<Plate>", False),
-        ("CalculateMath", "Measurement:Image|Group_Index", True),
-        ("FlagImage", "Measurement:Image|ImageNumber", True),
-        ("ExportToSpreadsheet", "Select:Image|ImageNumber", False),
-    ],
-)
-def test_place_users(tmp_path: Path, name: str, setting: str, counts: bool) -> None:
-    found = read(tmp_path, load_data(), module(name, *filter(None, [setting]))).place_users()
-    assert found == ([f"{name} (module 2)"] if counts else [])
-
-
-@pytest.mark.parametrize(("image_sets", "counts"), [(9999, False), (10000, True)])
-def test_count_users(tmp_path: Path, image_sets: int, counts: bool) -> None:
-    saves = module("SaveImages", "Method:Sequential numbers", "Number of digits:4")
-    found = read(tmp_path, load_data(), saves, SAVE).count_users(image_sets)
-    assert found == (["SaveImages (module 2)"] if counts else [])
 
 
 def export(*tables: tuple[str, str, str, str], **settings: str) -> str:
@@ -279,31 +196,6 @@ def test_refuses_tables_elsewhere(tmp_path: Path, place: str) -> None:
     assert "Default Output Folder" in error.todo
 
 
-@pytest.mark.parametrize(
-    ("place", "is_fine"),
-    [
-        ("Default Output Folder|", True),
-        (r"Default Output Folder sub-folder|./a..b/\g<Plate>", True),
-        ("Elsewhere...|/data", False),
-        ("Default Input Folder|", False),
-        ("Default Output Folder sub-folder|../x", False),
-        ("Default Output Folder sub-folder|a/../../x", False),
-        ("Default Output Folder sub-folder|/x", False),
-    ],
-)
-def test_images_are_saved_in_the_output_folder_only(
-    tmp_path: Path, place: str, is_fine: bool
-) -> None:
-    modules = (load_data(), module("SaveImages", f"Output file location:{place}"), EXPORT)
-    if is_fine:
-        assert read(tmp_path, *modules).named("SaveImages")
-        return
-    error = refused(
-        Exit.MALFORMED_INPUT, "SaveImages (module 2) saves outside", read, tmp_path, *modules
-    )
-    assert place.partition("|")[2] in str(error)
-
-
 def test_files_that_modules_read(tmp_path: Path) -> None:
     models = tmp_path / f"models {HOSTILE}"
     models.mkdir()
@@ -326,22 +218,6 @@ def test_a_long_setting_is_no_file(tmp_path: Path) -> None:
     long = ",".join(["AreaShape_Area"] * 30)
     text = module("Classify", f"Folder:Elsewhere...|{tmp_path}", f"Measurements:{long}")
     assert read(tmp_path, load_data(), text).files() == []
-
-
-@pytest.mark.parametrize(
-    ("modules", "what"),
-    [
-        ((IDENTIFY,), "neither LoadData nor NamesAndTypes"),
-        ((load_data(), load_data()), "2 LoadData modules"),
-        ((load_data(ranged="Yes"),), "just a range of rows"),
-        ((load_data(), module("ExportToDatabase")), "can't run ExportToDatabase (module 2)"),
-        ((load_data(), module("CreateBatchFiles")), "can't run CreateBatchFiles (module 2)"),
-        ((load_data(), EXPORT.replace("GCT file?:No", "GCT file?:Yes")), "GenePattern"),
-    ],
-)
-def test_refuses_what_cannot_run(tmp_path: Path, modules: tuple[str, ...], what: str) -> None:
-    error = refused(Exit.MALFORMED_INPUT, what, read, tmp_path, *modules)
-    assert error.todo
 
 
 def test_refuses_what_is_no_pipeline(tmp_path: Path) -> None:

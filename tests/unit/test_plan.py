@@ -347,6 +347,11 @@ def test_sequential_names_read_the_whole_list(
     one = SAVE.replace("From image filename", "Sequential numbers").replace("digits:4", "digits:0")
     screen.write(load_data(), IDENTIFY, one, EXPORT)
     screen.plan("--chunk-size", "2")
+    assert "mended: SaveImages (module 3) numbers its files with 1 digits" in said(capsys)
+    assert b"Number of digits:1\n" in screen.workspace.pipeline.read_bytes()
+    assert b"Number of digits:0\n" in screen.pipeline.read_bytes()
+    assert len(screen.chunks()) == 3
+    screen.plan("--chunk-size", "2", "--no-fix")
     assert "one process: SaveImages (module 3) names files by the number" in said(capsys)
     assert len(screen.chunks()) == 1
 
@@ -634,7 +639,7 @@ def test_no_limit_of_processes_is_no_reason_for_tiny_chunks(
     limits = replace(settings.read_limits(), cores_seen=2, cores_allowed=2)
     monkeypatch.setattr(settings, "read_limits", lambda: limits)
     screen.fill(10)
-    plan.main(screen.arguments("-q", "--slots", slots))
+    plan.main(screen.arguments("-q", "--slots", slots, "--no-check"))
     assert [len(c.image_numbers) for c in read_plan(screen.workspace)] == [5, 5]
 
 

@@ -72,6 +72,6 @@ def test_the_last_profile_says_what_processes_take(
     words = [str(screen.workspace.status), "--slots", "2"]
     assert ramdisk.main(words) == Exit.OK
     assert int(capsys.readouterr().out) >= 64 * MB
-    known = {"pipeline_sha256": screen.run_json()["pipeline_sha256"]}
+    known = {"pipeline_sha256": screen.run_json()["file_sha256"]}
     write_json(screen.workspace.profile, {**known, "prediction": {"process_mb": 2000.0}})
     refused(Exit.BAD_SETTING, "the processes take 4.2 GB", ramdisk.main, words)

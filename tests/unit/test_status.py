@@ -83,7 +83,7 @@ def test_json_for_programs(screen: Screen, capsys: pytest.CaptureFixture[str]) -
     screen.all()
     assert status.main(screen.arguments("--json")) == Exit.SOME_FAILED
     found = json.loads(capsys.readouterr().out)
-    counts = {"total": 3, "done": 2, "failed": 1, "left": 0, "under_way": 0}
+    counts = {"total": 3, "done": 2, "failed": 1, "left": 0, "under_way": 0, "not_analysed": 0}
     assert found["image_sets"] == counts
     assert found["dataset"] == "plate 1"
     assert found["merged"] is True

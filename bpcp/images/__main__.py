@@ -1,0 +1,251 @@
+"""Make load_data.csv from a folder or bucket of images, whatever instrument took them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.images import channels, illum, natural, ready, report, write
+from bpcp.images.place import Placed, place_all
+from bpcp.images.presets import PRESETS, Placer, detect, own
+from bpcp.images.record import Image
+from bpcp.images.store import Store
+from bpcp.images.ticker import ticking
+from bpcp.images.walk import Walk, walk
+from bpcp.s3 import Access
+from bpcp.workspace import locate
+
+# enough to tell a preset, few enough to be quick
+_SAMPLE = 3000
+_STDOUT = Path("-")
+
+
+def _parser() -> Parser:
+    parser = Parser("images")
+    parser.add_argument("source")
+    parser.add_argument("-d", "--dataset", default="")
+    parser.add_argument("-p", "--pipeline", type=Path)
+    parser.add_argument("-b", "--base", type=Path)
+    parser.add_argument("-o", "--out", type=Path)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--detect", action="store_true")
+    how.add_argument("--preset", choices=list(PRESETS))
+    how.add_argument("--regex")
+    plate = parser.add_mutually_exclusive_group()
+    plate.add_argument("--plate", default="")
+    plate.add_argument("--plate-from", choices=["name", "folder"], default="")
+    parser.add_argument("--channel", action="append", default=[])
+    parser.add_argument("--incomplete", choices=["fail", "drop"], default="fail")
+    parser.add_argument("--illum", default="")
+    parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--endpoint-url", default="")
+    parser.add_argument("--profile", default="")
+    parser.add_argument("-q", "--quiet", action="store_true")
+    return parser
+
+
+def _target(args: argparse.Namespace) -> Path | None:
+    """Say where the list goes; None for nowhere."""
+    if args.out is not None and (args.dataset or args.pipeline or args.base):
+        raise BpcpError(Exit.USAGE, "--out and -d both say where to write", "give one of them")
+    if args.pipeline is not None and args.base is not None:
+        raise BpcpError(Exit.USAGE, "-p and --base both say where to write", "give one of them")
+    if args.dataset:
+        base = args.base if args.base is not None else Path()
+        pipeline = args.pipeline or base / "pipelines" / "any.cppipe"
+        return locate(args.dataset, pipeline).image_list
+    if args.out is None and not args.dry_run:
+        raise BpcpError(
+            Exit.USAGE, "where to?", "-d DATASET [-p PIPELINE | --base DIR], --out FILE, --dry-run"
+        )
+    if args.illum and args.out == _STDOUT:
+        raise BpcpError(Exit.USAGE, "--illum writes a second file", "--out FILE, not --out -")
+    out: Path | None = args.out
+    return out
+
+
+class _Say:
+    """Words for people, on stderr."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def __call__(self, text: str) -> None:
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    def wrong(self, lines: Iterable[str]) -> None:
+        """Say what must be known even by who asked for silence."""
+        for line in lines:
+            print(line, file=sys.stderr)
+
+
+def _placed(args: argparse.Namespace, store: Store, found: Walk, say: _Say) -> Placed:
+    """List the source and place its files."""
+    store.add_files(ticking(found, "files listed"))
+    left_out = [f"{number:,} {what}" for what, number in found.skipped.most_common()]
+    if not store.count_files():
+        beside = f"; there are {', '.join(left_out)}" if left_out else ""
+        raise BpcpError(Exit.NO_INPUT, f"no images in {args.source}{beside}")
+    sample = store.sample(_SAMPLE)
+    if args.regex is not None:
+        preset = own(args.regex)
+    elif args.preset:
+        preset = PRESETS[args.preset]
+    else:
+        preset = detect(sample, found.root, found.beside)
+    placer = Placer(preset, found.root, args.plate, args.plate_from)
+    placed = place_all(store, found, placer)
+    by_index = f", by {report.counted(placed.indexes, 'index file')}" if placed.indexes else ""
+    say(f"preset {preset.name}: {preset.what}{by_index}")
+    for path, image in _examples(store, placer, sample):
+        say(f"  {report.understood(path, image)}")
+    if left_out:
+        say(f"left out: {report.some(left_out)}")
+    return placed
+
+
+def _examples(
+    store: Store, placer: Placer, sample: Sequence[tuple[str, str]]
+) -> list[tuple[str, Image]]:
+    """Give three files and what they were taken for: from the beginning, the middle, the end."""
+    found: dict[str, Image] = {}
+    # some files may be left out; finding one costs a pass
+    tries = dict.fromkeys(i * (len(sample) - 1) // 8 for i in (0, 4, 8, 1, 3, 5, 7))
+    for i in tries:
+        if len(found) == 3:
+            break
+        image = store.find(*sample[i])
+        if image is not None:
+            found[placer.shown(*sample[i])] = image
+    return list(found.items())
+
+
+def _complete(args: argparse.Namespace, store: Store, names: dict[str, str], say: _Say) -> None:
+    """Refuse places with two files and, unless they are to be dropped, incomplete image sets."""
+    count, doubled = store.doubled(report.SHOWN)
+    if count:
+        lines = [f"\n    {report.shown(a)}\n      and {report.shown(b)}" for a, b, *_ in doubled]
+        more = f"\n    … and {count - len(doubled):,} more" if count > len(doubled) else ""
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"{report.counted(count, 'place has', 'places have')} more than one file:"
+            f"{''.join(lines)}{more}",
+            "if they are of different plates: --plate-from folder; else give SOURCE the folder"
+            " of one of them, or tell them apart by --regex",
+        )
+    store.sort()
+    found = report.account(store.sets(), list(names))
+    lines = report.troubles(found, names)
+    if found.incomplete and args.incomplete == "fail":
+        say.wrong(lines)
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"{report.counted(found.incomplete, 'incomplete image set')}",
+            "--incomplete drop leaves them out; --channel NUMBER= leaves out a channel",
+        )
+    if found.incomplete == found.sets:
+        say.wrong(lines)
+        raise BpcpError(Exit.MALFORMED_INPUT, "no image set is complete")
+    if lines:
+        say.wrong([*lines, f"left out: {report.counted(found.incomplete, 'image set')}"])
+    if found.differs:
+        say(f"differs between channels, the first one's is taken: {', '.join(found.differs)}")
+    counts = [
+        report.counted(found.sets - found.incomplete, "image set"),
+        report.counted(len(store.values("plate")), "plate"),
+        report.counted(store.count_wells(), "well"),
+    ]
+    called = [n if c == n else f"{c}={n}" for c, n in names.items()]
+    say(f"{', '.join(counts)}; channels: {', '.join(called)}")
+
+
+def _columns(store: Store, names: dict[str, str]) -> write.Columns:
+    wells = store.values("well")
+    return write.Columns(
+        names,
+        wells=wells != [""],
+        places=all(natural.row_and_column(well) for well in wells),
+        z=len(store.values("z")) > 1,
+        t=len(store.values("t")) > 1,
+        extra=tuple(store.extra_names()),
+    )
+
+
+def _write(
+    args: argparse.Namespace, target: Path, lines: Iterable[Sequence[str]], say: _Say
+) -> None:
+    if target == _STDOUT:
+        write.to_stdout(lines)
+        return
+    changed = write.save(target, lines, args.overwrite)
+    say(f"{'written' if changed else 'unchanged'}: {target}")
+
+
+def _write_illum(
+    args: argparse.Namespace, target: Path, lines: Iterable[Sequence[str]], say: _Say
+) -> None:
+    functions = illum.look(args.illum, _access(args))
+    beside = target.with_name(f"{target.stem}_with_illum.csv")
+    changed = write.save(beside, functions.rows(iter(lines)), args.overwrite)
+    if functions.missing:
+        missing = [report.shown(m) for m in functions.missing]
+        number = report.counted(len(missing), "illumination function")
+        say.wrong([f"{number} not there yet: {report.some(missing)}"])
+    say(f"{'written' if changed else 'unchanged'}: {beside}")
+
+
+def _access(args: argparse.Namespace) -> Access:
+    return Access(args.endpoint_url, args.profile).checked()
+
+
+def _take_ready(args: argparse.Namespace, target: Path | None, say: _Say) -> None:
+    """Take a list that is there already."""
+    for option in ("regex", "preset", "plate", "plate_from", "channel"):
+        if getattr(args, option):
+            name = option.replace("_", "-")
+            raise BpcpError(
+                Exit.USAGE, f"--{name} is for images; {args.source} is a list", "leave it out"
+            )
+    found = ready.read(args.source, _access(args))
+    say(f"{report.counted(len(found.rows), 'image set')}: {', '.join(found.header)}")
+    if target is None or args.dry_run:
+        return
+    _write(args, target, ready.lines(found), say)
+    if args.illum:
+        _write_illum(args, target, ready.lines(found), say)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; give its exit code."""
+    args = _parser().parse_args(argv)
+    target = _target(args)
+    say = _Say(args.quiet)
+    if ready.is_ready(args.source):
+        _take_ready(args, target, say)
+        return Exit.OK
+    given = channels.requested(args.channel)
+    with Store() as store:
+        placed = _placed(args, store, walk(args.source, _access(args)), say)
+        say.wrong(placed.notes)
+        seen = store.values("channel")
+        names, notes = channels.named(seen, given, placed.channels)
+        for note in notes:
+            say(note)
+        store.drop_channels(set(seen) - set(names))
+        _complete(args, store, names, say)
+        if target is None or args.dry_run:
+            return Exit.OK
+        columns = _columns(store, names)
+        _write(args, target, write.rows(store.sets(), columns), say)
+        if args.illum:
+            _write_illum(args, target, write.rows(store.sets(), columns), say)
+    return Exit.OK
+
+
+if __name__ == "__main__":
+    run_main("images", main)

@@ -1,0 +1,152 @@
+"""Place all files of a source: by the instrument's index files, or else by their names."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bpcp.errors import BpcpError, Exit
+from bpcp.images import htd
+from bpcp.images.presets import GALLERY, IMAGEXPRESS, INSTRUMENTS, Placer, Preset
+from bpcp.images.record import Image
+from bpcp.images.report import SHOWN, counted, shown, some
+from bpcp.images.store import Store
+from bpcp.images.ticker import ticking
+from bpcp.images.walk import Walk
+from bpcp.s3 import Address, GoneError, fetch
+
+# of Yokogawa, beside its index
+_SETTINGS = (".mes", ".mrf")
+_HTD = re.compile(r".*\.htd", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass
+class Placed:
+    """What was learnt on the way.
+
+    Attributes
+    ----------
+    channels : dict of str to list of str
+        What index files call each channel; more than one name where they don't agree.
+    notes : list of str
+        What the user should know.
+    indexes : int
+        How many index files were read.
+    """
+
+    channels: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    indexes: int = 0
+
+    def learn(self, channels: dict[str, str]) -> None:
+        """Take what an index calls its channels."""
+        for channel, name in channels.items():
+            known = self.channels.setdefault(channel, [])
+            if name not in known:
+                known.append(name)
+
+
+def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
+    """Place the files of a store by a preset.
+
+    Raises
+    ------
+    BpcpError
+        65 where not one fits, or an index file is broken.
+    """
+    placed = Placed()
+    with tempfile.TemporaryDirectory(prefix="bpcp-images-") as scratch:
+        for number, (preset, folder, name) in enumerate(_indexes(found, placer.preset)):
+            path = _local(found, folder, name, Path(scratch) / str(number))
+            if preset.read is None:
+                placed.learn(htd.channels(path))
+                continue
+            index = preset.read(path, folder)
+            images = ticking(index.images, "images in the index")
+            store.add(placer.indexed(i, folder) for i in images)
+            placed.learn(index.channels)
+            placed.notes += [f"{shown(name)}: {note}" for note in index.notes]
+            placed.indexes += 1
+    if placed.indexes:
+        count, paths = store.absent(SHOWN)
+        if count:
+            placed.notes.append(
+                f"{counted(count, 'image')} in the index, but not there:"
+                f" {some([shown(p) for p in paths], count)}"
+            )
+        count, paths = store.beside(SHOWN)
+        if count:
+            placed.notes.append(
+                f"{counted(count, 'file')} not in the index, left out:"
+                f" {some([shown(p) for p in paths], count)}"
+            )
+    _by_name(store, placer, placed)
+    if placer.preset.name != "regex":
+        flat = store.drop_projections()
+        if flat:
+            placed.notes.append(
+                f"{counted(flat, 'projection')} of plates that have z planes, left out"
+            )
+    return placed
+
+
+def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
+    strange: list[str] = []
+    count = 0
+
+    def images() -> Iterator[Image]:
+        nonlocal count
+        for folder, name in ticking(store.unplaced(), "files placed"):
+            image = placer.place(folder, name)
+            if image is not None:
+                yield image
+                continue
+            count += 1
+            if count <= SHOWN:
+                strange.append(shown(placer.shown(folder, name)))
+
+    store.add(images())
+    preset = placer.preset
+    if not store.count_images():
+        what = f"--regex {preset.what}" if preset.name == "regex" else f"preset {preset.name}"
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"{what} fits none of {counted(count, 'name')}: {some(strange, count)}",
+            f"it is for names like {preset.example}" if preset.example else "mend the expression",
+        )
+    if count:
+        placed.notes.append(
+            f"{counted(count, 'file')} that the preset does not fit, left out:"
+            f" {some(strange, count)}"
+        )
+
+
+def _indexes(found: Walk, preset: Preset) -> Iterator[tuple[Preset, str, str]]:
+    """Give the index files that a preset reads, one for each folder: preset, folder, name."""
+    mine = INSTRUMENTS if preset is GALLERY else (preset,)
+    done: set[str] = set()
+    # Index.idx.xml before Index.xml, which Harmony writes too
+    for folder, name in sorted(found.beside, key=lambda f: (f[0], ".idx." not in f[1], f[1])):
+        for one in mine:
+            if one.index is not None and one.index.fullmatch(name) and folder not in done:
+                done.add(folder)
+                yield one, folder, name
+            elif one is IMAGEXPRESS and _HTD.fullmatch(name):
+                yield one, folder, name
+
+
+def _local(found: Walk, folder: str, name: str, scratch: Path) -> Path:
+    """Give an index as a file, with the settings that lie next to it."""
+    if not folder.startswith("s3://"):
+        return Path(folder) / name
+    address = Address.parse(folder)
+    for near, other in found.beside:
+        if near == folder and (other == name or other.lower().endswith(_SETTINGS)):
+            try:
+                fetch(found.access, address.bucket, address.key(other), scratch / other)
+            except GoneError as error:
+                raise BpcpError(Exit.NO_INPUT, f"{folder}/{other}: {error}") from None
+    return scratch / name

@@ -1,0 +1,118 @@
+"""What the images are, and what is wrong with them: incomplete sets, missing channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from bpcp.images.record import Image
+from bpcp.images.store import ImageSet
+
+# of each kind of trouble
+SHOWN = 5
+# an index knows much of each image
+_EXTRA = 2
+
+
+@dataclass
+class Account:
+    """The image sets, counted.
+
+    Attributes
+    ----------
+    sets, incomplete : int
+        Image sets, and those among them that lack a channel.
+    examples : list of (str, tuple of str)
+        The first few incomplete sets: place, and the channels that they lack.
+    lacking : dict of str to list of str
+        Wells that have nothing of a channel at all, by channel.
+    differs : dict of str to None
+        Metadata in which an image set's channels differ.
+    """
+
+    sets: int = 0
+    incomplete: int = 0
+    examples: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    lacking: dict[str, list[str]] = field(default_factory=dict)
+    differs: dict[str, None] = field(default_factory=dict)
+
+
+def account(sets: Iterable[ImageSet], channels: Sequence[str]) -> Account:
+    """Count image sets, those of a well together, as Store.sets gives them."""
+    found = Account()
+    at: tuple[str, str] | None = None
+    seen: set[str] = set()
+
+    def close() -> None:
+        for channel in channels:
+            if at is not None and channel not in seen:
+                found.lacking.setdefault(channel, []).append(", ".join(filter(None, at)))
+
+    for image_set in sets:
+        here = (image_set.plate, image_set.well)
+        if here != at:
+            close()
+            at, seen = here, set()
+        seen.update(image_set.files)
+        found.sets += 1
+        found.differs.update(dict.fromkeys(image_set.differs))
+        missing = tuple(c for c in channels if c not in image_set.files)
+        if missing:
+            found.incomplete += 1
+            if len(found.examples) < SHOWN:
+                found.examples.append((image_set.place, missing))
+    close()
+    return found
+
+
+def understood(path: str, image: Image) -> str:
+    """Say what a path was taken for."""
+    parts = [
+        ("plate", image.plate),
+        ("well", image.well),
+        ("site", image.site),
+        ("channel", image.channel),
+        ("z", image.z),
+        ("t", image.t),
+        *image.extra[:_EXTRA],
+    ]
+    words = ", ".join(f"{name} {text}" for name, text in parts if text)
+    return f"{shown(path)} → {words}{' …' if len(image.extra) > _EXTRA else ''}"
+
+
+def shown(path: str) -> str:
+    """Give a path for people: quoted where it could spoil the terminal."""
+    return path if path.isprintable() else repr(path)
+
+
+def some(items: Sequence[str], total: int | None = None) -> str:
+    """List the first few of some items, and say how many more there are."""
+    total = len(items) if total is None else total
+    rest = total - min(len(items), SHOWN)
+    return ", ".join(items[:SHOWN]) + (f" … and {rest:,} more" if rest > 0 else "")
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Count things: "1 plate", "2,304 image sets"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def troubles(found: Account, names: dict[str, str]) -> list[str]:
+    """List what image sets lack, a line each."""
+    lines = []
+    if found.incomplete:
+        lines.append(
+            f"{found.incomplete:,} of {counted(found.sets, 'image set')}"
+            f" {'lacks' if found.incomplete == 1 else 'lack'} a channel:"
+        )
+        lines += [
+            f"  {shown(place)}: no {', '.join(names[c] for c in missing)}"
+            for place, missing in found.examples
+        ]
+        if found.incomplete > len(found.examples):
+            lines.append(f"  … and {found.incomplete - len(found.examples):,} more")
+    lines += [
+        f"channel {names[channel]}: none in {counted(len(wells), 'well')}: {some(wells)}"
+        for channel, wells in found.lacking.items()
+    ]
+    return lines

@@ -1,0 +1,335 @@
+"""The images of a screen in a temporary database: sorted, grouped and counted in little memory."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from types import TracebackType
+
+from bpcp.images import natural
+from bpcp.images.record import Image
+
+_SCHEMA = """
+CREATE TABLE file (folder INTEGER, name TEXT);
+CREATE TABLE image (plate INTEGER, well INTEGER, site INTEGER, t INTEGER, z INTEGER,
+                    channel INTEGER, folder INTEGER, name TEXT, extra TEXT);
+CREATE TABLE word (kind TEXT, id INTEGER, text TEXT, rank INTEGER, PRIMARY KEY (kind, id))
+    WITHOUT ROWID;
+"""
+_KINDS = ("plate", "well", "site", "t", "z", "channel")
+_SET = "plate, well, site, t, z"
+# cells of `extra`; neither can be in a file's name that a CSV holds
+_PAIR, _BETWEEN = "\x1f", "\x1e"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One image set: a place, a time and a plane, with a file for each channel.
+
+    Attributes
+    ----------
+    files : dict of str to (str, str)
+        Folder and name, by channel.
+    extra : dict of str to str
+        Further metadata; where channels differ, the first channel's.
+    differs : tuple of str
+        What the channels differ in.
+    """
+
+    plate: str
+    well: str
+    site: str
+    t: str
+    z: str
+    files: dict[str, tuple[str, str]]
+    extra: dict[str, str]
+    differs: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The set's place, for people."""
+        named = (("site", self.site), ("t", self.t), ("z", self.z))
+        parts = [self.plate, self.well, *(f"{word} {text}" for word, text in named if text)]
+        return ", ".join(p for p in parts if p)
+
+
+@dataclass
+class _Words:
+    """Texts of one kind, each kept once."""
+
+    ids: dict[str, int] = field(default_factory=dict)
+    texts: list[str] = field(default_factory=list)
+
+    def id(self, text: str) -> int:
+        found = self.ids.get(text)
+        if found is None:
+            found = self.ids[text] = len(self.texts)
+            self.texts.append(text)
+        return found
+
+
+class Store:
+    """Files as they were found, and images as they were placed; gone when it is closed."""
+
+    def __init__(self) -> None:
+        # no name: a file in TMPDIR that is gone with the process, however that ends
+        self._db = sqlite3.connect("")
+        self._db.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE;"
+            "PRAGMA cache_size = -65536;" + _SCHEMA
+        )
+        self._words = {kind: _Words() for kind in (*_KINDS, "folder")}
+        self._image_sets = 0
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    # --- files ---
+
+    def add_files(self, files: Iterable[tuple[str, str]]) -> None:
+        """Take files: folder and name."""
+        ids = self._words["folder"]
+        self._db.executemany(
+            "INSERT INTO file VALUES (?, ?)", ((ids.id(folder), name) for folder, name in files)
+        )
+
+    def count_files(self) -> int:
+        """Count the files."""
+        return self._number("SELECT count(*) FROM file")
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Give all files in the order in which they were taken."""
+        texts = self._words["folder"].texts
+        for folder, name in self._db.execute("SELECT folder, name FROM file ORDER BY rowid"):
+            yield texts[folder], name
+
+    def sample(self, size: int) -> list[tuple[str, str]]:
+        """Give at most `size` files, evenly from among all."""
+        total = self.count_files()
+        if not total:
+            return []
+        at = sorted({1 + i * total // size for i in range(size)})
+        texts = self._words["folder"].texts
+        found = []
+        for row in at:
+            for folder, name in self._db.execute(
+                "SELECT folder, name FROM file WHERE rowid = ?", (row,)
+            ):
+                found.append((texts[folder], name))
+        return found
+
+    # --- images ---
+
+    def add(self, images: Iterable[Image]) -> None:
+        """Take placed images."""
+        self._db.executemany(
+            "INSERT INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(self._row, images)
+        )
+
+    def _row(self, image: Image) -> tuple[int | str, ...]:
+        words = self._words
+        return (
+            words["plate"].id(image.plate),
+            words["well"].id(image.well),
+            words["site"].id(image.site),
+            words["t"].id(image.t),
+            words["z"].id(image.z),
+            words["channel"].id(image.channel),
+            words["folder"].id(image.folder),
+            image.file,
+            _BETWEEN.join(f"{name}{_PAIR}{text}" for name, text in image.extra),
+        )
+
+    def count_images(self) -> int:
+        """Count the images."""
+        return self._number("SELECT count(*) FROM image")
+
+    def count_sets(self) -> int:
+        """Count the image sets."""
+        return self._number(f"SELECT count(*) FROM (SELECT DISTINCT {_SET} FROM image)")  # noqa: S608
+
+    def count_wells(self) -> int:
+        """Count the wells, of all plates."""
+        return self._number("SELECT count(*) FROM (SELECT DISTINCT plate, well FROM image)")
+
+    def values(self, kind: str) -> list[str]:
+        """Give the values of "plate", "well", "site", "t", "z" or "channel", sorted naturally."""
+        rows = self._db.execute(f"SELECT DISTINCT {kind} FROM image").fetchall()  # noqa: S608
+        order = natural.well_key if kind == "well" else natural.key
+        return sorted((self._words[kind].texts[i] for (i,) in rows), key=order)
+
+    def extra_names(self) -> list[str]:
+        """Give the names of further metadata, in the order in which they were first seen."""
+        names: dict[str, None] = {}
+        for (extra,) in self._db.execute("SELECT DISTINCT extra FROM image"):
+            names.update(dict.fromkeys(_extra(extra)))
+        return list(names)
+
+    def find(self, folder: str, name: str) -> Image | None:
+        """Give a file's image, or the first of several; None where it is not placed."""
+        at = self._words["folder"].ids.get(folder, -1)
+        row = self._db.execute(
+            f"SELECT {_SET}, channel, extra FROM image WHERE folder = ? AND name = ?",  # noqa: S608
+            (at, name),
+        ).fetchone()
+        if row is None:
+            return None
+        plate, well, site, t, z, channel = (
+            self._words[k].texts[i] for k, i in zip(_KINDS, row[:6], strict=True)
+        )
+        extra = tuple(_extra(row[6]).items())
+        return Image(folder, name, channel, well, plate, site, z, t, extra)
+
+    def absent(self, limit: int) -> tuple[int, list[str]]:
+        """Drop images whose file was not found, as an index may name.
+
+        Returns
+        -------
+        int
+            How many.
+        list of str
+            The first `limit` of them.
+        """
+        self._index_files()
+        missing = (
+            "FROM image WHERE NOT EXISTS (SELECT 1 FROM file"
+            " WHERE file.folder = image.folder AND file.name = image.name)"
+        )
+        count = self._number(f"SELECT count(*) {missing}")
+        shown = self._paths(f"SELECT folder, name {missing} LIMIT {limit}")
+        self._db.execute(f"DELETE {missing}")
+        return count, shown
+
+    def unplaced(self) -> Iterator[tuple[str, str]]:
+        """Give the files in whose folder no file is placed so far, in the order of `files`."""
+        texts = self._words["folder"].texts
+        placed = {i for (i,) in self._db.execute("SELECT DISTINCT folder FROM image")}
+        # a list of its own: what is placed meanwhile must not change it
+        for folder, name in self._db.execute("SELECT folder, name FROM file ORDER BY rowid"):
+            if folder not in placed:
+                yield texts[folder], name
+
+    def beside(self, limit: int) -> tuple[int, list[str]]:
+        """Find files that are not placed though others in their folder are.
+
+        Returns
+        -------
+        int
+            How many.
+        list of str
+            The first `limit` of them.
+        """
+        self._index_files()
+        self._db.execute("CREATE INDEX IF NOT EXISTS image_at ON image (folder, name)")
+        left = (
+            "FROM file WHERE folder IN (SELECT folder FROM image) AND NOT EXISTS"
+            " (SELECT 1 FROM image WHERE image.folder = file.folder AND image.name = file.name)"
+        )
+        shown = self._paths(f"SELECT folder, name {left} LIMIT {limit}")
+        return self._number(f"SELECT count(*) {left}"), shown
+
+    def _index_files(self) -> None:
+        self._db.execute("CREATE INDEX IF NOT EXISTS file_at ON file (folder, name)")
+
+    def drop_projections(self) -> int:
+        """Drop what has no plane, on plates that have planes; give how many."""
+        flat = self._words["z"].id("")
+        done = self._db.execute(
+            "DELETE FROM image WHERE z = ? AND plate IN (SELECT plate FROM image WHERE z != ?)",
+            (flat, flat),
+        )
+        return done.rowcount
+
+    def drop_channels(self, channels: Iterable[str]) -> int:
+        """Drop the images of some channels; give how many."""
+        ids = self._words["channel"].ids
+        marks = ",".join(str(ids[c]) for c in channels if c in ids)
+        return self._db.execute(f"DELETE FROM image WHERE channel IN ({marks})").rowcount  # noqa: S608
+
+    # --- image sets ---
+
+    def doubled(self, limit: int) -> tuple[int, list[list[str]]]:
+        """Find places that more than one file claims.
+
+        Returns
+        -------
+        int
+            How many.
+        list of list of str
+            The files of the first `limit` of them.
+        """
+        keys = f"{_SET}, channel"
+        twice = f"FROM image GROUP BY {keys} HAVING count(*) > 1"
+        count = self._number(f"SELECT count(*) FROM (SELECT 1 {twice})")  # noqa: S608
+        same = " AND ".join(f"{k} = ?" for k in keys.split(", "))
+        files = [
+            self._paths(f"SELECT folder, name FROM image WHERE {same} ORDER BY rowid", place)  # noqa: S608
+            for place in self._db.execute(f"SELECT {keys} {twice} LIMIT {limit}").fetchall()
+        ]
+        return count, files
+
+    def sort(self) -> None:
+        """Note the natural order of all values; needed before `sets`."""
+        self._db.execute("DELETE FROM word")
+        for kind in _KINDS:
+            texts = self._words[kind].texts
+            order = natural.well_key if kind == "well" else natural.key
+            ranked = sorted(range(len(texts)), key=lambda i: order(texts[i]))
+            self._db.executemany(
+                "INSERT INTO word VALUES (?, ?, ?, ?)",
+                ((kind, i, texts[i], rank) for rank, i in enumerate(ranked)),
+            )
+
+    def sets(self) -> Iterator[ImageSet]:
+        """Give all image sets in natural order: plate, well, site, time, plane."""
+        joins = " ".join(
+            f"JOIN word {k}_ ON {k}_.kind = '{k}' AND {k}_.id = image.{k}" for k in _KINDS
+        )
+        order = ", ".join(f"{k}_.rank" for k in _KINDS)
+        rows = self._db.execute(
+            f"SELECT {_SET}, channel, folder, name, extra FROM image {joins} ORDER BY {order}"  # noqa: S608
+        )
+        texts = {kind: words.texts for kind, words in self._words.items()}
+        for place, images in groupby(rows, key=itemgetter(0, 1, 2, 3, 4)):
+            files: dict[str, tuple[str, str]] = {}
+            extra: dict[str, str] = {}
+            differs: dict[str, None] = {}
+            for row in images:
+                channel, folder, name, more = row[5:]
+                files[texts["channel"][channel]] = (texts["folder"][folder], name)
+                for title, text in _extra(more).items():
+                    if extra.setdefault(title, text) != text:
+                        differs[title] = None
+            plate, well, site, t, z = (texts[k][i] for k, i in zip(_KINDS[:5], place, strict=True))
+            yield ImageSet(plate, well, site, t, z, files, extra, tuple(differs))
+
+    def _number(self, query: str) -> int:
+        return int(self._db.execute(query).fetchone()[0])
+
+    def _paths(self, query: str, values: Sequence[int] = ()) -> list[str]:
+        texts = self._words["folder"].texts
+        return [f"{texts[f]}/{name}" for f, name in self._db.execute(query, values)]
+
+
+def _extra(text: str) -> dict[str, str]:
+    if not text:
+        return {}
+    pairs = (pair.partition(_PAIR) for pair in text.split(_BETWEEN))
+    return {name: value for name, _, value in pairs}
+
+
+def clean(text: str) -> str:
+    """Take out of metadata what the store needs for itself: control characters."""
+    return re.sub(r"[\x00-\x1f]", " ", text)

@@ -1,0 +1,175 @@
+"""Every image file below a folder, an S3 prefix or in a list of files, one after another.
+
+Nothing is kept: a million files take no more memory than ten.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+from bpcp.errors import BpcpError, Exit
+from bpcp.s3 import MISSING, Access, Address, GoneError, client, patiently
+
+# What CellProfiler reads and instruments write, one image in each file.
+SUFFIXES = frozenset(
+    (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".c01", ".dib", ".flex", ".stk")
+)
+# Files that say where images were taken; which of them are read, presets.py says.
+_BESIDE = re.compile(
+    r"(?:.*\.(?:mlf|mes|mrf|xdce|htd)|index(?:\.idx|\.ref)?\.xml)", re.IGNORECASE | re.DOTALL
+)
+_THUMBNAIL = re.compile(r"_thumb[0-9A-F-]*\.[a-z]+$", re.IGNORECASE)
+_URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+# A folder as it stands in PathName_, and a name in it.
+File = tuple[str, str]
+
+
+@dataclass
+class Walk:
+    """A way through a source.
+
+    Attributes
+    ----------
+    root : str
+        Where it starts: an absolute folder, s3://bucket/prefix, or "" for a list of files.
+    skipped : counter of str
+        What was left out so far, by kind.
+    beside : list of (str, str)
+        Folder and name of the instruments' index files met so far.
+    """
+
+    root: str
+    access: Access = field(default_factory=Access)
+    listed: Path | None = None
+    skipped: Counter[str] = field(default_factory=Counter)
+    beside: list[File] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[File]:
+        """Give each image file: its folder and its name."""
+        if self.listed is not None:
+            found = _in_list(self.listed)
+        elif self.root.startswith("s3://"):
+            found = _in_bucket(self.access, Address.parse(self.root))
+        else:
+            found = _in_folder(self.root)
+        for folder, name in found:
+            if self._is_image(folder, name):
+                yield folder, name
+
+    def _is_image(self, folder: str, name: str) -> bool:
+        if name.startswith("."):
+            self.skipped["hidden"] += 1
+            return False
+        suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 -- a million times
+        if suffix not in SUFFIXES:
+            if _BESIDE.fullmatch(name):
+                self.beside.append((folder, name))
+            else:
+                self.skipped[f"{suffix or 'no suffix'}, not an image"] += 1
+            return False
+        if "_thumb" in name and _THUMBNAIL.search(name):
+            self.skipped["thumbnails"] += 1
+            return False
+        try:
+            f"{folder}{name}".encode()
+        except UnicodeEncodeError:
+            where = os.fsencode(f"{folder}/{name}")
+            raise BpcpError(
+                Exit.MALFORMED_INPUT,
+                f"not UTF-8, so no list can name it: {where!r}",
+                "rename the file or folder, for example by convmv",
+            ) from None
+        return True
+
+
+def walk(source: str, access: Access) -> Walk:
+    """Start on a folder, an s3:// prefix or a list of files.
+
+    Raises
+    ------
+    BpcpError
+        66 where it is not there; 64 for an address that is none, or a single image or index.
+    """
+    if source.lower().startswith("s3://"):
+        return Walk(str(Address.parse(source)), access)
+    path = Path(os.path.abspath(source))  # noqa: PTH100 -- links stay as the user names them
+    if path.is_dir():
+        return Walk(str(path).rstrip("/"), access)
+    if not path.exists():
+        raise BpcpError(
+            Exit.NO_INPUT,
+            f"no such folder: {source}",
+            "a folder, s3://BUCKET/PREFIX, load_data.csv[.gz], .parquet or filelist.txt",
+        )
+    if path.suffix.lower() in SUFFIXES or _BESIDE.fullmatch(path.name):
+        raise BpcpError(Exit.USAGE, f"{source} is one file", f"give its folder: {path.parent}")
+    return Walk("", access, path)
+
+
+def _in_folder(root: str) -> Iterator[File]:
+    todo = [root or "/"]
+    # a link to a folder above would never end
+    been: set[tuple[int, int]] = set()
+    while todo:
+        folder = todo.pop()
+        with os.scandir(folder) as entries:
+            here = os.stat(folder)  # noqa: PTH116
+            if (here.st_dev, here.st_ino) in been:
+                continue
+            been.add((here.st_dev, here.st_ino))
+            for entry in entries:
+                if entry.is_dir():
+                    if not entry.name.startswith("."):
+                        todo.append(entry.path)
+                else:
+                    yield folder, entry.name
+
+
+def _in_bucket(access: Access, address: Address) -> Iterator[File]:
+    s3 = client(access)
+    start = f"{address.prefix}/" if address.prefix else ""
+    token: dict[str, str] = {}
+    while True:
+        request = {"Bucket": address.bucket, "Prefix": start, **token}
+        try:
+            page = patiently(f"listing {address}", lambda r=request: s3.list_objects_v2(**r))  # type: ignore[misc]
+        except GoneError as error:
+            missing = "NoSuchBucket" in str(error) or str(error) == MISSING
+            raise BpcpError(
+                Exit.NO_INPUT if missing else Exit.NO_PERMISSION,
+                f"{address}: {'no such bucket' if missing else error}",
+                "" if missing else "s3:ListBucket is needed; see ami_setup/iam",
+            ) from None
+        for item in page.get("Contents", ()):
+            folder, _, name = item["Key"].rpartition("/")
+            if name and not _is_hidden(folder[len(start) :]):
+                yield f"s3://{address.bucket}/{folder}".rstrip("/"), name
+        if not page.get("IsTruncated"):
+            return
+        token = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def _is_hidden(folder: str) -> bool:
+    return folder.startswith(".") or "/." in folder
+
+
+def _in_list(path: Path) -> Iterator[File]:
+    """Read a file list as CellProfiler's: a path or URL a line; file: URLs are paths."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
+        for raw in lines:
+            line = raw.rstrip("\r\n")
+            if not line.strip():
+                continue
+            if line.lower().startswith("file:"):
+                line = unquote(re.sub(r"^file:(//(localhost)?)?", "", line, flags=re.IGNORECASE))
+            elif not _URL.match(line):
+                line = os.path.join(path.parent, line)  # noqa: PTH118 -- a million times
+            folder, _, name = line.rpartition("/")
+            yield folder or "/", name

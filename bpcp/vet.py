@@ -1,0 +1,99 @@
+"""Vet a run: its pipeline mended in a copy, its image sets, and what stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from bpcp import imagesets, mend, pipeline
+from bpcp.check.findings import Finding, Severity, errors, exit_of, unmended
+from bpcp.check.pipeline import of_pipeline, row_range
+from bpcp.errors import BpcpError, Exit
+from bpcp.imagesets import ImageSets
+from bpcp.mend import Mend
+from bpcp.pipeline import Pipeline
+from bpcp.settings import Settings
+from bpcp.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Vetted:
+    """What is run.
+
+    Attributes
+    ----------
+    pipe : Pipeline
+        The user's, mended.
+    sets : ImageSets
+    mends : list of Mend
+        How it was mended.
+    warnings : list of str
+        What may make the result other than the user wants.
+    """
+
+    pipe: Pipeline
+    sets: ImageSets
+    mends: list[Mend]
+    warnings: list[str]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know."""
+        return [*(f"mended: {m.said}" for m in self.mends), *self.warnings]
+
+
+def vet(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Vetted:
+    """Mend what can be, and refuse what would fail.
+
+    Raises
+    ------
+    BpcpError
+        65 or 66 with the first thing that is wrong; 69 where CellProfiler is missing.
+    """
+    # twice: a batch file is made with the mended pipeline, and some findings need the image sets
+    mends = _mends(of_pipeline(pipe, None), pipe, settings)
+    ready = _mended(pipe, mends)
+    sets = imagesets.of_run(workspace, ready, settings, row_range(pipe))
+    found = of_pipeline(ready, sets.images)
+    more = _mends(found, pipe, settings)
+    # what the plan itself says about groups it says better
+    warnings = [
+        f"warning: {f.place}: {f.what}"
+        for f in found
+        if f.code.severity is Severity.WARNING
+        and not f.mends
+        and f.code.name != "pipeline-aggregates"
+    ]
+    return Vetted(_mended(ready, more), sets, [*mends, *more], warnings)
+
+
+def _mends(found: Sequence[Finding], pipe: Pipeline, settings: Settings) -> list[Mend]:
+    if not settings.mend:
+        found = unmended(found)
+    if wrong := errors(found):
+        first = wrong[0]
+        more = f" (and {len(wrong) - 1} more: bpcp check)" if len(wrong) > 1 else ""
+        where = "" if first.place == str(pipe.path) else f"{first.place}: "
+        raise BpcpError(exit_of(found), f"{pipe.path}: {where}{first.what}{more}", first.remedy)
+    return [m for finding in found for m in finding.mends]
+
+
+def _mended(pipe: Pipeline, mends: Sequence[Mend]) -> Pipeline:
+    if not mends:
+        return pipe
+    text = mend.mended(pipe.text.decode("utf-8", "surrogateescape"), mends)
+    return pipeline.of_text(pipe.path, text.encode("utf-8", "surrogateescape"), pipe.kind)
+
+
+def without(vetted: Vetted, bad: Collection[int]) -> Vetted:
+    """Leave image sets out, by their lines.
+
+    Raises
+    ------
+    BpcpError
+        65 where none is left.
+    """
+    sets = imagesets.without(vetted.sets, bad)
+    if not sets.images.rows:
+        raise BpcpError(Exit.MALFORMED_INPUT, "no image set is left to analyse", "bpcp check")
+    return replace(vetted, sets=sets)

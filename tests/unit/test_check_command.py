@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import EXPORT, IDENTIFY, ROOT, Screen, load_data, pipeline_text, refused
+
+from bpcp import pipeline
+from bpcp.check import __main__ as command
+from bpcp.check import all as everything
+from bpcp.check import files, rows
+from bpcp.check import pipeline as of_pipe
+from bpcp.check.all import Asked, Checked
+from bpcp.check.findings import (
+    Code,
+    Finding,
+    Severity,
+    bad_lines,
+    errors,
+    exit_of,
+    unmended,
+    without_bad,
+)
+from bpcp.check.progress import Progress
+from bpcp.errors import Exit
+from bpcp.imagelist import ImageList
+from bpcp.mend import Mend
+from bpcp.pipeline import Pipeline
+
+PIXELS = np.arange(20 * 16, dtype="uint16").reshape(20, 16)
+ERROR = Code("image-x", Severity.ERROR, "it is bad", by_image_set=True)
+WHOLE = Code("list-x", Severity.ERROR, "all is bad")
+WARNING = Code("list-y", Severity.WARNING, "it is odd")
+MEND = Mend(3, "Overwrite", "No", "Yes", "overwriting is on")
+
+
+@pytest.fixture
+def plate(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """Six image sets with images that are really such; CellProfiler loads the pipeline."""
+    screen.fill(6)
+    for row in screen.rows:
+        tifffile.imwrite(screen.images / row[0], PIXELS)
+    screen.write(load_data(), IDENTIFY, EXPORT)
+    monkeypatch.setattr(of_pipe, "loads", lambda pipe, images: [])
+    monkeypatch.setattr(of_pipe, "of_pipeline", lambda pipe, images: [])
+    return screen
+
+
+@pytest.fixture
+def check(
+    plate: Screen, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, list[str], list[str]]]:
+    def checked(*more: str) -> tuple[int, list[str], list[str]]:
+        code = command.main(plate.arguments(*more))
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err.splitlines()
+
+    return checked
+
+
+Check = Callable[..., tuple[int, list[str], list[str]]]
+
+
+def test_a_good_dataset_is_0_and_says_little(check: Check) -> None:
+    assert check() == (Exit.OK, [], ["check: 6 image sets, 6 files: all good"])
+    assert check("-q") == (Exit.OK, [], [])
+
+
+def test_a_bad_image_is_named_by_its_line(plate: Screen, check: Check) -> None:
+    bad = plate.images / plate.rows[2][0]
+    bad.write_bytes(bad.read_bytes()[:500])
+    code, out, err = check()
+    assert code == Exit.MALFORMED_INPUT
+    assert out == [
+        "ERROR image-truncated: a file ends before its pixels do",
+        f"  line 4: {bad}: DNA: ends at byte 500; strip 1 of 1 goes to 896",
+        "  → copy it again from where it comes from",
+    ]
+    assert err == [
+        "check: 6 image sets, 6 files: 1 error",
+        "  → 1 image set can't be analysed; --quarantine goes on without",
+    ]
+
+
+def test_missing_files_alone_are_66(plate: Screen, check: Check) -> None:
+    (plate.images / plate.rows[0][0]).unlink()
+    assert check("-q")[0] == Exit.NO_INPUT
+    (plate.images / plate.rows[1][0]).write_bytes(b"")
+    assert check("-q")[0] == Exit.MALFORMED_INPUT
+
+
+def test_quarantine_goes_on_as_long_as_something_is_left(plate: Screen, check: Check) -> None:
+    for row in plate.rows[1:]:
+        (plate.images / row[0]).unlink()
+    code, out, err = check("--quarantine")
+    assert code == Exit.OK
+    assert out[0] == "ERROR image-missing: a file is not there"
+    assert err[-1] == "  5 image sets in quarantine: not analysed"
+    (plate.images / plate.rows[0][0]).unlink()
+    code, _, err = check("--quarantine")
+    assert code == Exit.NO_INPUT
+    assert err[-1] == "  no image set is left to analyse"
+
+
+def test_quarantine_is_for_image_sets_alone(plate: Screen, check: Check) -> None:
+    (plate.images / plate.rows[0][0]).unlink()
+    plate.rows.append(["short"])
+    plate.write()
+    assert check("--quarantine", "-q")[0] == Exit.MALFORMED_INPUT
+
+
+def test_list_and_files_are_told_at_once(plate: Screen, check: Check) -> None:
+    (plate.images / plate.rows[0][0]).unlink()
+    plate.rows[1].pop()
+    plate.rows[2][0] = ""
+    plate.write()
+    code, out, err = check()
+    assert code == Exit.MALFORMED_INPUT
+    codes = [line.split(":")[0] for line in out if not line.startswith(" ")]
+    assert codes == ["ERROR list-short-row", "ERROR list-no-file", "ERROR image-missing"]
+    # the row without a file is not looked for as well
+    assert sum(line.startswith("  line") for line in out) == 3
+    assert err[0] == "check: 5 image sets, 4 files: 3 errors"
+
+
+def test_many_findings_are_cut_and_json_has_all(plate: Screen, check: Check) -> None:
+    plate.rows = [[f"gone {i}.tif", *plate.rows[0][1:]] for i in range(50)]
+    plate.write()
+    _, out, _ = check()
+    assert sum(": DNA: missing" in line for line in out) == 20
+    assert out[-1] == "  and 30 more: --json lists all"
+    code, out, err = check("--json")
+    found = json.loads("\n".join(out))
+    assert len(found["findings"]) == 50
+    assert found["findings"][49] == {
+        "code": "image-missing",
+        "severity": "error",
+        "place": str(plate.images / "gone 49.tif"),
+        "what": "DNA: missing",
+        "remedy": "bring it back, or mend the list",
+        "lines": [51],
+        "mends": [],
+    }
+    assert found["bad"]["51"] == f"{plate.images / 'gone 49.tif'}: DNA: missing"
+    assert (found["image_sets"], found["files"], found["lines_count"]) == (50, 50, "line")
+    assert found["exit"] == code == Exit.NO_INPUT
+    assert err[0] == "check: 50 image sets, 50 files: 50 errors"
+
+
+def test_no_images_leaves_files_alone(plate: Screen, check: Check) -> None:
+    (plate.images / plate.rows[0][0]).unlink()
+    assert check("--no-images") == (Exit.OK, [], ["check: 6 image sets, 0 files: all good"])
+
+
+def test_deep_looks_at_pixels(plate: Screen, check: Check) -> None:
+    tifffile.imwrite(plate.images / plate.rows[0][0], PIXELS * 0)
+    assert check()[1] == []
+    code, out, _ = check("--deep")
+    assert (code, out[0]) == (
+        Exit.OK,
+        "WARNING image-flat: all pixels of an image have one value",
+    )
+
+
+def test_lists_of_plates_and_wells_select(plate: Screen, check: Check) -> None:
+    (plate.images / plate.rows[0][0]).unlink()
+    wells = plate.workspace.selection("welllist")
+    wells.parent.mkdir(parents=True)
+    wells.write_text("A02\nA03\n")
+    assert check()[2] == ["check: 4 image sets, 4 files: all good"]
+    assert check("-c", "-q")[0] == Exit.NO_INPUT
+    wells.write_text("A02\nH12\n")
+    code, out, _ = check()
+    assert code == Exit.MALFORMED_INPUT
+    assert out[0].startswith("ERROR list-selection: ")
+    assert "no Well of the image list is 'H12'" in out[1]
+
+
+def test_a_base_folder_that_bpcp_has_not(plate: Screen, check: Check) -> None:
+    plate.write(load_data(base="Default Output Folder|"), IDENTIFY, EXPORT)
+    code, out, _ = check()
+    assert code == Exit.MALFORMED_INPUT
+    assert out[0].startswith("ERROR list-base-folder: ")
+
+
+def test_relative_folders_start_at_the_root(
+    plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for row in plate.rows:
+        row[1] = "images"
+    plate.write()
+    assert check("-q")[0] == Exit.OK
+    monkeypatch.setenv("PATHNAME_BASENAME", str(tmp_path))
+    assert check("-q")[0] == Exit.NO_INPUT
+    monkeypatch.setenv("PATHNAME_BASENAME", str(tmp_path / "none"))
+    refused(Exit.BAD_SETTING, "PATHNAME_BASENAME", check)
+
+
+def test_folders_that_are_elsewhere(plate: Screen, check: Check) -> None:
+    for row in plate.rows:
+        row[1] = "/mnt/old"
+    plate.write()
+    code, out, _ = check()
+    assert code == Exit.NO_INPUT
+    assert out[1].startswith("  lines 2-7: /mnt/old: DNA: no such folder, for 6 files")
+    assert check("-q", "--map", f"/mnt/old={plate.images}")[0] == Exit.OK
+
+
+def test_only_the_rows_that_loaddata_is_set_to_are_looked_at(plate: Screen) -> None:
+    (plate.images / plate.rows[0][0]).unlink()
+    (plate.images / plate.rows[5][0]).unlink()
+    settings = command._settings(command.parse(plate.arguments()), plate.workspace)
+    for wanted, lines in (("2,5", []), ("1,2", [2]), ("6,100000", [7]), ("many", [2, 7])):
+        text = pipeline_text(load_data(ranged="Yes").replace("1,100000", wanted), EXPORT)
+        modules = tuple(pipeline.modules_in(text.splitlines()))
+        pipe = Pipeline(plate.pipeline, text.encode(), modules)
+        checked = everything.run(plate.workspace, pipe, settings)
+        assert list(checked.bad) == lines
+
+
+def test_a_list_of_files_is_checked_by_its_lines(plate: Screen, check: Check) -> None:
+    names = "    Assign a name to:All images\n"
+    head = "NamesAndTypes:[module_num:1|svn_version:'Unknown'|enabled:True|wants_pause:False]\n"
+    images = head.replace("NamesAndTypes", "Images") + "    Filter images?:No filtering\n"
+    plate.write(images, head + names, IDENTIFY, EXPORT)
+    listed = plate.workspace.file_list
+    listed.parent.mkdir(parents=True)
+    there = [str(plate.images / row[0]) for row in plate.rows]
+    # of another size, which says nothing where it is not known what is what
+    tifffile.imwrite(there[5], PIXELS[:5])
+    listed.write_text("\n".join([*there, "", "images/gone.tif", "https://host/a.tif", ""]))
+    code, out, err = check()
+    assert code == Exit.NO_INPUT
+    assert out[1] == f"  line 8: {plate.images}/gone.tif: file: missing"
+    assert err[0] == "check: 0 image sets, 8 files: 1 error, 1 note"
+    listed.write_text("\n")
+    code, out, _ = check()
+    assert (code, out[0]) == (
+        Exit.MALFORMED_INPUT,
+        "ERROR list-of-files: the list of files can't be read",
+    )
+
+
+def test_images_of_a_bucket_need_not_be_here(
+    plate: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bpcp.sources import Source
+
+    first, second = (str(plate.images / row[0]) for row in plate.rows[:2])
+    for name in (first, second):
+        Path(name).unlink()
+    parsed = command.parse(plate.arguments("--input", "s3://screens/one"))
+    settings = command._settings(parsed, plate.workspace)
+    looked: list[list[str]] = []
+
+    def look(self: Source, names: dict[str, None], root: Path) -> dict[str, tuple[int, int, str]]:
+        looked.append(list(names))
+        return {first: (640, 0, "")}
+
+    monkeypatch.setattr(Source, "look", look)
+    pipe = pipeline.read(plate.pipeline)
+    checked = everything.run(plate.workspace, pipe, settings)
+    assert len(looked[0]) == 6
+    assert [(f.code, f.lines) for f in checked.findings] == [
+        (files.MISSING, (3,)),
+        (files.NOT_CHECKED, ()),
+    ]
+    # what the run knows already is not asked for again
+    everything.run(plate.workspace, pipe, settings, remote={first: (640, 0, "")})
+    assert len(looked) == 1
+
+
+def test_image_sets_that_are_known_are_taken(plate: Screen) -> None:
+    settings = command._settings(command.parse(plate.arguments()), plate.workspace)
+    gone = ImageList(("FileName_DNA",), (("gone.tif",),), (7,))
+    checked = everything.run(plate.workspace, pipeline.read(plate.pipeline), settings, images=gone)
+    assert [(f.code, f.lines) for f in checked.findings] == [(files.MISSING, (7,))]
+    assert checked.image_sets == 1
+
+
+def test_the_pipeline_is_checked_with_the_list(
+    plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+
+    def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
+        given.append(len(images.rows) if images else 0)
+        return [Finding(WHOLE, "module 3, SaveImages", "off", "set it", mends=(MEND,))]
+
+    def loads(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
+        return [Finding(WARNING, "module 9, Odd", "unknown", "look")]
+
+    monkeypatch.setattr(of_pipe, "of_pipeline", of_pipeline)
+    monkeypatch.setattr(of_pipe, "loads", loads)
+    code, out, err = check()
+    assert (code, given) == (Exit.OK, [6])
+    assert out == [
+        "MENDED list-x: all is bad",
+        "  module 3, SaveImages: off",
+        "    mended in a copy: overwriting is on",
+        "WARNING list-y: it is odd",
+        "  module 9, Odd: unknown",
+        "  → look",
+    ]
+    assert err == ["check: 6 image sets, 6 files: 1 mended, 1 warning"]
+    code, out, _ = check("--no-fix")
+    assert (code, out[0]) == (Exit.MALFORMED_INPUT, "ERROR list-x: all is bad")
+    plate.rows = [["short"]]
+    plate.write()
+    check("-q")
+    assert given[-1] == 0
+
+
+def test_cellprofiler_is_asked_only_where_wanted(plate: Screen, monkeypatch: object) -> None:
+    asked: list[object] = []
+    settings = command._settings(command.parse(plate.arguments()), plate.workspace)
+    assert isinstance(monkeypatch, pytest.MonkeyPatch)
+    monkeypatch.setattr(of_pipe, "loads", lambda pipe, images: asked.append(pipe) or [])
+    pipe = pipeline.read(plate.pipeline)
+    everything.run(plate.workspace, pipe, settings, Asked(load=False))
+    assert asked == []
+    everything.run(plate.workspace, pipe, settings)
+    assert asked == [pipe]
+
+
+def test_without_a_list_it_is_66(plate: Screen, check: Check) -> None:
+    plate.workspace.image_list.unlink()
+    refused(Exit.NO_INPUT, "no image list", check)
+
+
+def test_a_wrong_option_is_64(plate: Screen) -> None:
+    refused(Exit.USAGE, "--nope", command.main, plate.arguments("--nope"))
+
+
+def test_progress_is_a_line_that_goes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("bpcp.check.progress.time.monotonic", lambda: clock[0])
+    progress = Progress()
+    progress.told(10, 1000)
+    assert capsys.readouterr().err == ""
+    clock[0] += 2
+    progress.told(260, 1000)
+    assert capsys.readouterr().err == "\rcheck: 26 % of 1,000 files · ETA 6 s"
+    progress.end()
+    assert capsys.readouterr().err.strip() == ""
+
+
+def test_names_stay_on_their_line_and_lines_are_cut() -> None:
+    lines = tuple(range(2, 400, 2))
+    finding = Finding(ERROR, "/a\nb\x1b[31m", "bad", "mend", lines)
+    text = list(command.report([finding], "image set"))
+    assert text[1].endswith("…: /a\\nb\\x1b[31m: bad")
+    assert text[1].startswith("  image sets 2, 4, 6, ")
+    assert len(text[1]) < 100
+
+
+def test_alike_remedies_are_said_once() -> None:
+    findings = [Finding(ERROR, name, "bad", "mend", (3,)) for name in "ab"]
+    assert list(command.report([Finding(WARNING, "c", "odd", ""), *findings])) == [
+        "ERROR image-x: it is bad",
+        "  line 3: a: bad",
+        "  line 3: b: bad",
+        "  → mend",
+        "WARNING list-y: it is odd",
+        "  c: odd",
+    ]
+
+
+def test_what_a_finding_means_for_a_run() -> None:
+    bad = Finding(ERROR, "a.tif", "empty", "", (7, 3))
+    other = Finding(ERROR, "b.tif", "missing", "", (3,))
+    mended = Finding(WHOLE, "module 1", "off", "", mends=(MEND,))
+    odd = Finding(WARNING, "c", "odd", "", (9,))
+    findings = [bad, other, mended, odd]
+    assert bad_lines(findings) == {3: "a.tif: empty; b.tif: missing", 7: "a.tif: empty"}
+    assert without_bad(findings) == [mended, odd]
+    assert exit_of(findings) is Exit.MALFORMED_INPUT
+    assert exit_of(without_bad(findings)) is Exit.OK
+    assert errors(unmended(findings))[2].place == "module 1"
+    # an error that no image set has can't go away with one
+    assert without_bad([Finding(ERROR, "a", "b", "")])
+    assert Checked(findings, image_sets=2).exit(quarantine=True) is Exit.MALFORMED_INPUT
+    assert Checked(findings, image_sets=3).exit(quarantine=True) is Exit.OK
+    assert mended.to_json()["mends"] == [MEND.to_json()]
+
+
+def test_every_code_has_a_section_that_says_how_bad_it_is() -> None:
+    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    own = page.partition("\n## Image list\n")[2].partition("\n## Pipeline\n")[0]
+    sections = re.findall(r"^### `(\S+)`\n\n(\w+)([^.]*)\. ", own, re.MULTILINE)
+    assert [name for name, _, _ in sections] == [code.name for code in everything.CODES]
+    for code, (_, severity, more) in zip(everything.CODES, sections, strict=True):
+        assert severity.lower() == code.severity.name.lower(), code.name
+        assert ("by image set" in more) == code.by_image_set, code.name
+        assert ("66" in more) == (code.exit is Exit.NO_INPUT), code.name
+
+
+def test_codes_that_only_a_whole_check_gives_fire_here() -> None:
+    here = {everything.SELECTION, everything.BASE_FOLDER, everything.FILE_LIST}
+    assert set(everything.CODES) == {*rows.CODES, *files.CODES, *here}
+    assert len({code.name for code in everything.CODES}) == len(everything.CODES)
