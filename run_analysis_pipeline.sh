@@ -106,7 +106,9 @@ parse() {
       -w | --overwrite_batchfile) plan+=(-w) && shift ;;
       --group-by) need_value "$1" "${@:2:1}" && plan+=("--group-by=$2") && shift 2 ;;
       --chunk-size) need_value "$1" "${@:2:1}" && plan+=("--chunk-size=$2") && shift 2 ;;
-      --no-check | --no-fix | --quarantine) plan+=("$1") && shift ;;
+      --no-check) plan+=("$1") && shift ;;
+      --no-fix) plan+=("$1") && shift ;;
+      --quarantine) plan+=("$1") && shift ;;
       --map) need_value "$1" "${@:2:1}" && plan+=("--map=$2") && shift 2 ;;
       --output) need_value "$1" "${@:2:1}" && output=$2 && shift 2 ;;
       --input) need_value "$1" "${@:2:1}" && plan+=("--input=$2") && shift 2 ;;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Sequence
 
-from bpcp.check.findings import errors, exit_of
+from bpcp.check.findings import errors, exit_of, without_bad
 from bpcp.errors import BpcpError
 from bpcp.imagelist import ImageList, row_text
 from bpcp.imagesets import ImageSets
@@ -58,11 +58,14 @@ def bad_images(
         checked = run(workspace, vetted.pipe, settings, asked, left, remote)
     finally:
         progress.end()
-    if checked.exit(quarantine=True):
+    wrong = errors(without_bad(checked.findings))
+    if len(checked.bad) == len(images.rows):
+        # nothing is done, and nothing can be
         wrong = errors(checked.findings)
+    if wrong:
         more = f" (and {len(wrong) - 1:,} more: bpcp check)" if len(wrong) > 1 else ""
         raise BpcpError(
-            exit_of(checked.findings), f"{wrong[0].place}: {wrong[0].what}{more}", wrong[0].remedy
+            exit_of(wrong), f"{wrong[0].place}: {wrong[0].what}{more}", wrong[0].remedy
         )
     return checked.bad
 

@@ -134,7 +134,7 @@ private() {
   need_root
   local i
   for i in 1 2 3; do
-    head -c $((3 << 20)) /dev/zero >"$base/images & more/f$i.tif"
+    image "$base/images & more/f$i.tif" $((3 << 20))
   done
   go --ramdisk 2M
   assert_success

@@ -36,7 +36,7 @@ load screen
   while read -r jobs wanted; do
     go -P "$jobs" --chunk-size 1 --dry-run
     assert_success
-    [[ $stderr == *", $wanted at a time" ]] || fail "-P $jobs: $stderr"
+    [[ $stderr == *", $wanted at a time"$'\n'* ]] || fail "-P $jobs: $stderr"
   done <<END
 8 8
 08 8
@@ -394,7 +394,7 @@ goes_on() {
   run --separate-stderr "$entry" "-d$dataset" "-p$pipeline" "-t$BATS_TEST_TMPDIR/scratch" -P4 \
     --chunk-size=1 --dry-run
   assert_success
-  [[ $stderr == *'in 6 chunks of 1, 4 at a time' ]]
+  [[ $stderr == *'in 6 chunks of 1, 4 at a time'* ]]
   run "$bpcp" plan "-d$dataset" "-p$pipeline" -q
   assert_success
   run --separate-stderr "$bpcp" run "-d$dataset" "-p$pipeline" -P2 -q

@@ -30,6 +30,19 @@ teardown() {
   fi
 }
 
+# image FILE SIZE -- makes a TIFF file of SIZE bytes, 140 or more: one grey pixel, and what follows it
+image() {
+  # shellcheck disable=SC2059 # the bytes are the format
+  printf "$(printf '%s' \
+    '\111\111\052\000\010\000\000\000\011\000\000\001\003\000\001\000\000\000\001\000\000\000\001\001' \
+    '\003\000\001\000\000\000\001\000\000\000\002\001\003\000\001\000\000\000\010\000\000\000\003\001' \
+    '\003\000\001\000\000\000\001\000\000\000\006\001\003\000\001\000\000\000\001\000\000\000\021\001' \
+    '\004\000\001\000\000\000\010\000\000\000\025\001\003\000\001\000\000\000\001\000\000\000\026\001' \
+    '\003\000\001\000\000\000\001\000\000\000\027\001\004\000\001\000\000\000\001\000\000\000\000\000' \
+    '\000\000')" >"$1"
+  truncate -s "$2" "$1"
+}
+
 # screen COUNT -- makes a workspace with COUNT image sets, and sets pipeline, list, state and analysis
 screen() {
   local i
@@ -41,7 +54,7 @@ screen() {
   printf 'FileName_DNA,PathName_DNA,Metadata_Plate,Metadata_Well\r\n' >"$list"
   for ((i = 1; i <= $1; i++)); do
     # a file of n bytes has n modulo 7 nuclei
-    printf '%*s' $((7 + i)) '' >"$base/images & more/f$i.tif"
+    image "$base/images & more/f$i.tif" $((140 + i))
     printf 'f%d.tif,images & more,P%d,A%02d\r\n' "$i" $(((i + 2) / 3)) "$i" >>"$list"
   done
   write_pipeline >"$pipeline"
