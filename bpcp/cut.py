@@ -249,7 +249,13 @@ class Chunk:
     units: list[tuple[int, int]]
 
 
-def chunks_of(cut: Cut, places: Sequence[list[int]], whole: bool, recipe: str) -> Iterator[Chunk]:
+def chunks_of(
+    cut: Cut,
+    places: Sequence[list[int]],
+    whole: bool,
+    recipe: str,
+    keys: Sequence[str] = (),
+) -> Iterator[Chunk]:
     """Make chunks of the places of their rows.
 
     Parameters
@@ -258,6 +264,8 @@ def chunks_of(cut: Cut, places: Sequence[list[int]], whole: bool, recipe: str) -
         Whether each process reads the whole list instead of the chunk's own rows.
     recipe : str
         What else a result depends on: the pipeline, CellProfiler, and how bpcp runs it.
+    keys : sequence of str
+        The metadata tags by which CellProfiler groups.
     """
     header, everything = cut.images.header, cut.images.rows
     known = cut.beside or everything
@@ -276,13 +284,14 @@ def chunks_of(cut: Cut, places: Sequence[list[int]], whole: bool, recipe: str) -
         twins[content] = twins.get(content, 0) + 1
         suffix = f"-{twins[content]}" if twins[content] > 1 else ""
         units = units_of([cut.bonds[p] for p in own])
+        alike = None if whole else imagelist.witness_row(header, cut.types, known, rows, keys)
         yield Chunk(
             id=content[:10] + suffix,
             digest=imagelist.digest([content, recipe]),
             image_numbers=[p + 1 for p in own],
             lines=[cut.images.lines[p] for p in own],
             rows=rows,
-            witness=None if whole else imagelist.witness_row(header, cut.types, known, rows),
+            witness=alike,
             units=[(a + first, b + first) for a, b in units],
         )
 

@@ -244,12 +244,22 @@ def numbering(groups: Sequence[Row]) -> list[int]:
 
 
 def witness_row(
-    header: Row, types: Sequence[Type], whole: Sequence[Row], part: Sequence[Row]
+    header: Row,
+    types: Sequence[Type],
+    whole: Sequence[Row],
+    part: Sequence[Row],
+    keys: Sequence[str] = (),
 ) -> Row | None:
     """Make a row which, put behind a part's rows, lets LoadData type them as in the whole list.
 
     Each of its cells is the part's own last one, or, where the part alone would be typed more
     narrowly, one from the whole list that widens it. It is never processed.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        The metadata tags by which CellProfiler groups: the row makes a group of its own, and the
+        last one, so that it neither joins another nor comes between.
 
     Returns
     -------
@@ -263,6 +273,11 @@ def witness_row(
     for i, (wide, own) in enumerate(zip(types, narrow, strict=True)):
         if wide != own:
             cells[i] = next(row[i] for row in whole if cell_type(row[i]) == wide)
+    if keys:
+        at = _key_columns(header, keys[0])[0]
+        last = {Type.INTEGER: "999999999", Type.FLOAT: "999999999.5"}
+        # groups sort by their values as text
+        cells[at] = last.get(types[at]) or max(row[at] for row in (*part, cells)) + "~"
     return tuple(cells)
 
 

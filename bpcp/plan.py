@@ -198,8 +198,9 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
 
     users = binding.place_users(pipe)
     whole = bool(users or sets.made)
-    chunks = list(chunks_of(cut, contiguous(places) if whole else places, whole, recipe))
-    if not all(witness_is_apart(cut, c, pipe.group_keys) for c in chunks):
+    keys = pipe.group_keys
+    chunks = list(chunks_of(cut, contiguous(places) if whole else places, whole, recipe, keys))
+    if not all(witness_is_apart(cut, c, keys) for c in chunks):
         whole = True
         chunks = list(chunks_of(cut, contiguous(places), whole, recipe))
     stages = _is_elsewhere(images, settings, remote) and not pipe.follows_folders()

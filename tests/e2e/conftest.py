@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,10 @@ class Lab:
     @property
     def tag(self) -> str:
         return self.pipeline.name.split(".")[0]
+
+    @property
+    def file_list(self) -> Path:
+        return self.base / "filelist" / self.dataset / "filelist.txt"
 
     @property
     def image_list(self) -> Path:
@@ -108,18 +112,17 @@ def own_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 class Plain:
-    """One plain CellProfiler process over a whole list; it works while tests do other things."""
+    """One plain CellProfiler process over everything; it works while tests do other things."""
 
     def __init__(
-        self, pipeline: Path, image_list: Path, output: Path, cwd: Path | None = None
+        self, pipeline: Path, inputs: Sequence[str], output: Path, cwd: Path | None = None
     ) -> None:
         self.output = output
         self.log = output.with_suffix(".log")
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    cellprofiler(), "-c", "-r", "-p", str(pipeline),
-                    "--data-file", str(image_list), "-o", str(output),
+                    cellprofiler(), "-c", "-r", "-p", str(pipeline), *inputs, "-o", str(output),
                 ],
                 cwd=cwd,
                 env={**os.environ, **ONE_THREAD},
@@ -147,10 +150,11 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pl
     """Start plain processes, and end those that no test waited for."""
     started: list[Plain] = []
 
-    def start(lab: Lab, cwd: Path | None = None) -> Plain:
+    def start(lab: Lab, cwd: Path | None = None, inputs: Sequence[str] | None = None) -> Plain:
+        listed = ["--data-file", str(lab.image_list)] if inputs is None else inputs
         output = tmp_path_factory.mktemp("plain") / lab.tag
         output.mkdir()
-        started.append(Plain(lab.pipeline, lab.image_list, output, cwd))
+        started.append(Plain(lab.pipeline, listed, output, cwd))
         return started[-1]
 
     yield start

@@ -3,97 +3,16 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 from conftest import Lab, Plain
+from texts import CORRECT, PROJECT, SAVE_LAST, TRACK, Text
 
 pytestmark = pytest.mark.slow
 
 Rows = list[dict[str, str]]
 COSTLY = ("MeasureTexture", "MeasureObjectSizeShape", "MeasureObjectIntensity")
-
-
-TRACK = """\
-TrackObjects:[module_num:14|svn_version:'Unknown'|variable_revision_number:7|show_window:False\
-|notes:[]|batch_state:array([], dtype=uint8)|enabled:True|wants_pause:False]
-    Choose a tracking method:Overlap
-    Select the objects to track:Nuclei
-    Select object measurement to use for tracking:None
-    Maximum pixel distance to consider matches:50
-    Select display option:Color and Number
-    Save color-coded image?:No
-    Name the output image:TrackedCells
-    Select the movement model:Both
-    Number of standard deviations for search radius:3.0
-    Search radius limit, in pixel units (Min,Max):2.0,10.0
-    Run the second phase of the LAP algorithm?:Yes
-    Gap closing cost:40
-    Split alternative cost:40
-    Merge alternative cost:40
-    Maximum gap displacement, in pixel units:5
-    Maximum split score:50
-    Maximum merge score:50
-    Maximum temporal gap, in frames:5
-    Filter objects by lifetime?:No
-    Filter using a minimum lifetime?:Yes
-    Minimum lifetime:1
-    Filter using a maximum lifetime?:No
-    Maximum lifetime:100
-    Mitosis alternative cost:80
-    Maximum mitosis distance, in pixel units:40
-    Average cell diameter in pixels:35.0
-    Use advanced configuration parameters:No
-    Cost of cell to empty matching:15.0
-    Weight of area difference in function matching cost:25.0
-
-"""
-
-
-@dataclass
-class Text:
-    """A pipeline's text, and ways to change it."""
-
-    text: str
-
-    def disable(self, *modules: str) -> Text:
-        for name in modules:
-            self.text, n = re.subn(
-                rf"^({name}:\[.*)enabled:True", r"\1enabled:False", self.text, flags=re.MULTILINE
-            )
-            assert n, name
-        return self
-
-    def set(self, module: str, label: str, value: str) -> Text:
-        """Give a setting of the first module of a kind another value."""
-        head = re.search(rf"^{module}:\[", self.text, flags=re.MULTILINE)
-        assert head, module
-        before, after = self.text[: head.start()], self.text[head.start() :]
-        changed, n = re.subn(
-            rf"^(    {re.escape(label)}:).*$",
-            lambda m: m[1] + value,
-            after,
-            count=1,
-            flags=re.MULTILINE,
-        )
-        assert n, label
-        self.text = before + changed
-        return self
-
-    def export(self, *tables: tuple[str, str, str]) -> Text:
-        """Let ExportToSpreadsheet list its tables: object, whether it shares, file name."""
-        self.set("ExportToSpreadsheet", "Export all measurement types?", "No")
-        start = self.text.index("    Data to export:")
-        self.text = self.text[:start] + "".join(
-            f"    Data to export:{name}\n"
-            f"    Combine these object measurements with those of the previous object?:{shares}\n"
-            f"    File name:{file}\n"
-            "    Use the object name for the file name?:No\n"
-            for name, shares, file in tables
-        )
-        return self
 
 
 def grouped(pipeline: Text, rows: Rows) -> tuple[str, ...]:
@@ -177,10 +96,42 @@ def tracked(pipeline: Text, rows: Rows) -> tuple[str, ...]:
     """Objects tracked from site to site of a well: each knows the ImageNumber of its parent."""
     grouped(pipeline, rows)
     pipeline.export(("Image", "No", "Image.csv"), ("Nuclei", "No", "Nuclei.csv"))
-    pipeline.text = pipeline.text.replace("ModuleCount:14", "ModuleCount:15").replace(
-        "ExportToSpreadsheet:[module_num:14", TRACK + "ExportToSpreadsheet:[module_num:15"
-    )
+    pipeline.add(TRACK)
     return ("--chunk-size", "4")
+
+
+def illumination(pipeline: Text, rows: Rows) -> tuple[str, ...]:
+    """An illumination function over all images of a plate, saved at its last cycle."""
+    for i, row in enumerate(rows):
+        row["Metadata_Plate"] = ("P1", "P2", "P3")[i % 3]
+    pipeline.set("LoadData", "Group images by metadata?", "Yes")
+    pipeline.set("LoadData", "Select metadata tags for grouping", "Plate")
+    pipeline.add(CORRECT, SAVE_LAST.set(Enter_single_file_name=r"\g<Plate>_IllumDNA"))
+    return ("--chunk-size", "2")
+
+
+def projection(pipeline: Text, rows: Rows) -> tuple[str, ...]:
+    """A projection over the planes of each well, whose rows lie apart in the list."""
+    for row in rows:
+        row["Metadata_ZPlane"] = row["Metadata_Site"]
+    rows.sort(key=lambda r: (r["Metadata_ZPlane"], r["Metadata_Well"]))
+    pipeline.set("LoadData", "Group images by metadata?", "Yes")
+    pipeline.set("LoadData", "Select metadata tags for grouping", "Plate,Well")
+    saved = SAVE_LAST.set(
+        Select_the_image_to_save="ProjectionDNA",
+        Enter_single_file_name=r"\g<Well>_max",
+        Saved_file_format="tiff",
+    )
+    pipeline.add(PROJECT, saved)
+    return ("--chunk-size", "3")
+
+
+def range_of_rows(pipeline: Text, rows: Rows) -> tuple[str, ...]:
+    """LoadData takes rows 3 to 10; the columns are typed by all rows of the list."""
+    rows[0]["Metadata_Site"] = "A"
+    pipeline.set("LoadData", "Process just a range of rows?", "Yes")
+    pipeline.set("LoadData", "Rows to process", "3,10")
+    return ("--chunk-size", "3")
 
 
 def by_plate(pipeline: Text, rows: Rows) -> tuple[str, ...]:
@@ -201,6 +152,9 @@ def by_plate(pipeline: Text, rows: Rows) -> tuple[str, ...]:
         joined_tables_in_subfolders,
         numbered_files,
         tracked,
+        illumination,
+        projection,
+        range_of_rows,
         by_plate,
     ],
 )
@@ -220,6 +174,7 @@ def test_equals_one_process(
         writer.writerows(rows)
     one = plain(lab)
     said = lab.run(*options)
-    assert "12 of 12 image sets" in said
+    count = 8 if change is range_of_rows else 12
+    assert f"{count} of {count} image sets" in said
     assert len(lab.verdicts()) >= 3
     lab.compare(one.result())

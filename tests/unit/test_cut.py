@@ -245,12 +245,15 @@ def test_a_witness_in_the_middle_of_the_groups_is_noticed(tmp_path: Path) -> Non
     )
     own = ordered(found, pipe, [])
     (first, _) = cut.chunks_of(own, [[0, 1], [2]], False, "recipe")
-    # it carries the last row's well, so CellProfiler would put it into that row's group
+    # made without regard to groups, it carries the last row's well, and so would join its group
     assert first.witness == ("b", "P", "B", "x")
     assert not cut.witness_is_apart(own, first, ["Well"])
     assert cut.witness_is_apart(own, first, [])
     apart = replace(first, witness=("b", "P", "Z", "x"))
     assert cut.witness_is_apart(own, apart, ["Well"])
+    (minded, _) = cut.chunks_of(own, [[0, 1], [2]], False, "recipe", ["Well"])
+    assert minded.witness == ("b", "P", "B~", "x")
+    assert cut.witness_is_apart(own, minded, ["Well"])
 
 
 def test_contiguous_cuts_at_gaps() -> None:

@@ -169,6 +169,21 @@ def test_witness_widens_what_the_part_alone_would_narrow() -> None:
     assert imagelist.column_types(HEADER, [*part, witness]) == types
 
 
+@pytest.mark.parametrize(
+    ("sites", "last"), [("1 2 3", "999999999"), ("1 2.5 3", "999999999.5"), ("1 x 3", "x~")]
+)
+def test_a_witness_of_a_grouped_list_makes_the_last_group(sites: str, last: str) -> None:
+    header = ("FileName_DNA", "Metadata_Site", "Metadata_Note")
+    whole = [("a", s, n) for s, n in zip(sites.split(), "12y", strict=True)]
+    types = imagelist.column_types(header, whole)
+    part = whole[:2]
+    witness = imagelist.witness_row(header, types, whole, part, ["Site"])
+    assert witness == ("a", last, "y")
+    assert imagelist.column_types(header, [*part, witness]) == types
+    groups = imagelist.group_values(header, types, [*part, witness], ["Site"])
+    assert imagelist.numbering(groups) == [0, 1, 2]
+
+
 def test_no_witness_where_the_part_is_typed_alike() -> None:
     whole = [("a", "01", "x"), ("b", "2", "y")]
     types = imagelist.column_types(HEADER, whole)

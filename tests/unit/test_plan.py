@@ -318,14 +318,23 @@ def test_a_grouped_pipeline_is_numbered_as_one_process_would(screen: Screen) -> 
     ]  # fmt: skip
 
 
-def test_a_group_that_a_witness_would_join_is_read_from_the_whole_list(
-    screen: Screen, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("wells", "reads"),
+    [
+        ("A A B C", "each process its own rows; 1 chunk and one row more"),
+        ("1 1 8 9", "each process its own rows; 2 chunks and one row more"),
+        # the one well that the witness takes for its own
+        ("1 1 999999999 12", "each process the whole list, for a part of it would be"),
+    ],
+)
+def test_a_witness_makes_a_group_of_its_own(
+    screen: Screen, capsys: pytest.CaptureFixture[str], wells: str, reads: str
 ) -> None:
-    for i, (plate, well) in enumerate((("1", "A"), ("2", "A"), ("3", "B"), ("x", "C"))):
+    for i, (plate, well) in enumerate(zip("123x", wells.split(), strict=True)):
         screen.add(f"{i}.tif", 9, plate, well)
     screen.write(load_data(keys="Well"), IDENTIFY, SAVE, EXPORT)
-    screen.plan("--chunk-size", "2")
-    assert "each process the whole list, for a part of it would be typed" in said(capsys)
+    screen.plan("--chunk-size", "2" if wells == "A A B C" else "1")
+    assert reads in said(capsys)
     screen.run()
     screen.merge()
     found = screen.table("Image.csv")
