@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bpcp import cellprofiler, imagelist, staging
+from bpcp import cellprofiler, database_batch, imagelist, staging
 from bpcp.imagelist import Row
 from bpcp.staging import Inputs
 from bpcp.verdict import Expected, Verdict, judge
@@ -145,7 +145,7 @@ def _staged(task: Task, first: int, last: int, folder: Path) -> tuple[Path, str 
     rows = task.rows[first - task.first : last - task.first + 1]
     staging.mirror(mirror, task.header, rows, task.inputs, task.root)
     start_in = Path(f"{mirror}{task.root}")
-    if task.run["batch"]:
+    if task.run.get("batch"):
         # h5py is heavy, and needed only here
         from bpcp import batch
 
@@ -164,7 +164,9 @@ def _run_cellprofiler(
     output.mkdir()
     tmpdir.mkdir()
     image_list, start_in, mirror = _staged(task, first, last, folder)
-    from_batch = bool(task.run["batch"])
+    from_batch = bool(task.run.get("batch"))
+    if from_batch:
+        database_batch.seed(task.workspace.databases, output)
     job = cellprofiler.Job(
         image_list if from_batch else task.workspace.pipeline,
         None if from_batch else image_list,

@@ -16,7 +16,6 @@ it was under another name, and that is what is run here.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from bpcp import staging
 from bpcp.errors import BpcpError, Exit
 from bpcp.folders import ADDRESSES, FOLDERS, NOWHERE, Moved
 from bpcp.imagelist import ImageList, Row, Type
+from bpcp.mend import Mend, mended_further
 
 NAME = "Batch_data.h5"
 
@@ -40,43 +40,6 @@ _MAPPINGS = "Path_Mappings"
 # an image set as NamesAndTypes packs it, with addresses that only mappings can change
 _PACKED = "ImageSet_ImageSet"
 _GROUP = ("Group_Number", "Group_Index", "Group_Length")
-
-# What CreateBatchFiles leaves in Experiment.csv that a process without it does not.
-OWN_KEYS = (_MAPPINGS, _USER_PIPELINE)
-
-_MODULE = """
-CreateBatchFiles:[module_num:{number}|svn_version:'Unknown'|variable_revision_number:8\
-|show_window:False|notes:[]|batch_state:array([], dtype=uint8)|enabled:True|wants_pause:False]
-    Store batch files in default output folder?:Yes
-    Output folder path:
-    Are the cluster computers running Windows?:No
-    Hidden- in batch mode:No
-    Hidden- in distributed mode:No
-    Hidden- default input folder at time of save:
-    Hidden- revision number:0
-    Hidden- from old matlab:No
-    Local root path:
-    Cluster root path:
-"""
-_COUNT = re.compile(r"^ModuleCount:(\d+)", re.MULTILINE)
-_OWN_MODULE = re.compile(r"\n*^CreateBatchFiles:\[module_num:\d+\|.*\Z", re.MULTILINE | re.DOTALL)
-
-
-def with_create_batch(text: str) -> str:
-    """Add CreateBatchFiles to a pipeline's text."""
-    found = _COUNT.search(text)
-    if not found:
-        raise BpcpError(Exit.MALFORMED_INPUT, "the pipeline has no line ModuleCount")
-    number = int(found[1]) + 1
-    text = _COUNT.sub(f"ModuleCount:{number}", text, count=1)
-    return text.rstrip("\r\n") + "\n" + _MODULE.format(number=number)
-
-
-def without_create_batch(text: str) -> str:
-    """Take away what `with_create_batch` added, in a text that CellProfiler wrote."""
-    return _COUNT.sub(
-        lambda found: f"ModuleCount:{int(found[1]) - 1}", _OWN_MODULE.sub("\n", text), count=1
-    )
 
 
 def is_hdf5(path: Path) -> bool:
@@ -156,6 +119,13 @@ class Batch:
     groups: list[Row]
 
 
+def count(path: Path) -> int:
+    """Count the image sets of a batch file."""
+    with _opened(path) as (_, run):
+        image = run.get("Image", {})
+        return len(image["ImageNumber"]["data"]) if "ImageNumber" in image else 0
+
+
 def read(path: Path) -> Batch:
     """Read the image sets of a batch file.
 
@@ -212,6 +182,7 @@ def copy(
     keep: Sequence[int] | None = None,
     moved: Moved = NOWHERE,
     own: bool = True,
+    mends: Sequence[Mend] = (),
 ) -> None:
     """Write a batch file to run from.
 
@@ -224,6 +195,8 @@ def copy(
         Where its images are on this machine.
     own : bool
         Whether bpcp had it made, so that the pipeline is to be as its user wrote it.
+    mends : sequence of Mend
+        What is changed in the pipeline, where it is not yet.
     """
     with _opened(source) as (file, run), h5py.File(target, "w") as out:
         for name, item in file.items():
@@ -234,11 +207,13 @@ def copy(
             if kind != "Image":
                 run.copy(kind, home)
         experiment = home["Experiment"]
+        text = _text(run, _PIPELINE)
         if own:
             text = _text(run, _USER_PIPELINE).replace(
                 "\n    Hidden- in batch mode:No", "\n    Hidden- in batch mode:Yes"
             )
-            _put_text(experiment, _PIPELINE, text)
+        if own or mends:
+            _put_text(experiment, _PIPELINE, mended_further(text, mends))
         if moved.maps and _MAPPINGS in experiment:
             _put_text(experiment, _MAPPINGS, _mapped(_text(run, _MAPPINGS), moved))
         image = home.create_group("Image")

@@ -205,7 +205,7 @@ def _images(task: Task) -> Iterator[Task]:
 def _set_aside(task: Task, account: Account, todo: Sequence[Unit]) -> list[Unit]:
     """Name the image sets whose files can't be read; return the units without any."""
     good = []
-    of_batch = bool(task.run["batch"])
+    of_batch = bool(task.run.get("batch"))
     known = read_json(task.paths.bad) or {}
     for first, last in todo:
         bad = {}

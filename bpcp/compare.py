@@ -1,9 +1,10 @@
 """Compare two result folders, file by file and cell by cell.
 
-What may differ between two runs of the same pipeline is left out: `ExecutionTime_*` and the time
-stamps of Experiment.csv. A folder's own path, which CellProfiler writes down for each image that it
-saved, counts as the same in both. Object relationships are compared kind by kind: CellProfiler
-writes the kinds in the order of a Python set, which no two of its processes share.
+What may differ between two runs of the same pipeline is left out: `ExecutionTime_*`, and the time
+stamps of Experiment.csv, databases and properties files. A folder's own path, which CellProfiler
+writes down for each image that it saved, counts as the same in both. Object relationships are
+compared kind by kind: CellProfiler writes the kinds in the order of a Python set, which no two of
+its processes share. SQLite databases are compared by what they hold.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 from urllib.request import pathname2url
 
-from bpcp import tables
+from bpcp import database, database_compare, tables
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.publish import sha256
 from bpcp.tables import Kind, Shape
@@ -57,6 +58,14 @@ def compare(left: Path, right: Path) -> Iterator[Difference]:
         a, b = left / name, right / name
         if not a.is_file() or not b.is_file():
             yield Difference(name, "", *("there" if f.is_file() else "missing" for f in (a, b)))
+            continue
+        if database.is_sqlite(a) and database.is_sqlite(b):
+            for found in database_compare.compare_databases((a, b), (left, right)):
+                yield Difference(name, found[0], _cut(found[1]), _cut(found[2]))
+            continue
+        if a.suffix == ".properties":
+            for found in database_compare.compare_properties((a, b), (left, right)):
+                yield Difference(name, found[0], _cut(found[1]), _cut(found[2]))
             continue
         shape_a, shape_b = tables.recognise(a), tables.recognise(b)
         if shape_a is None or shape_b is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bpcp import batch, cellprofiler, imagelist, selection
+from bpcp import batch, cellprofiler, database, database_batch, imagelist, mend, selection
 from bpcp.errors import BpcpError, Exit
 from bpcp.folders import Moved
 from bpcp.imagelist import ImageList, Row, Type
@@ -32,14 +32,19 @@ class Made:
         What it was made of; "" where bpcp did not make it.
     home : object or None
         Holds the folder that a new one is in, which goes when nobody holds it any more.
+    databases : tuple of str
+        Of ExportToDatabase: made with it, and beside it.
     """
 
     path: Path
     question: str = ""
     home: Any = None
+    databases: tuple[str, ...] = ()
 
     def keep(self, workspace: Workspace) -> None:
         """Keep a new one, for the next time."""
+        if not self.question:
+            self._keep_given(workspace)
         if self.home is None:
             return
         workspace.status.mkdir(parents=True, exist_ok=True)
@@ -47,12 +52,30 @@ class Made:
         try:
             shutil.copyfile(self.path, temporary)
             temporary.replace(workspace.batch)
+            database_batch.keep_empty(
+                self.path.parent,
+                workspace.databases,
+                self.databases,
+                mend.without_create_batch,
+            )
         except OSError as error:
             raise BpcpError(
                 Exit.CANNOT_CREATE, f"can't write {workspace.batch}: {error.strerror}", "make room"
             ) from error
         known = {"question": self.question, "sha256": sha256(workspace.batch)}
         write_json(workspace.batch_state, known)
+
+    def _keep_given(self, workspace: Workspace) -> None:
+        """Keep what CellProfiler made with a batch file of the user's own."""
+        home = workspace.databases
+        missing = database_batch.keep_empty(self.path.parent, home, self.databases, str)
+        if missing:
+            raise BpcpError(
+                Exit.MALFORMED_INPUT,
+                f"{self.path.parent / missing[0]} is not there: ExportToDatabase's tables are made"
+                " with the batch file",
+                f"put it back beside {self.path.name}, or make both anew",
+            )
 
 
 @dataclass(frozen=True)
@@ -107,13 +130,21 @@ def of_run(
         images = moved(_list(workspace, pipe, settings), settings.moved)
         images, notes = _selected(images, workspace, settings)
         return _ranged(of_list(images, notes), rows)
-    made = Made(pipe.path) if pipe.kind is Kind.BATCH else batch_file(workspace, pipe, settings)
+    made = (
+        Made(pipe.path, databases=_databases(pipe))
+        if pipe.kind is Kind.BATCH
+        else batch_file(workspace, pipe, settings)
+    )
     found = batch.read(made.path)
     every = moved(found.images, settings.moved)
     images, notes = _selected(every, workspace, settings)
     keep = list(images.lines) if len(images.lines) < len(every.lines) else None
     groups = [found.groups[n - 1] for n in images.lines]
     return ImageSets(images, found.types, groups, made, keep, notes)
+
+
+def _databases(pipe: Pipeline) -> tuple[str, ...]:
+    return tuple(database.path_of(m) for m in pipe.named("ExportToDatabase"))
 
 
 def _ranged(sets: ImageSets, rows: tuple[int, int] | None) -> ImageSets:
@@ -197,17 +228,20 @@ def batch_file(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Made
     parts += [f"{path} {sha256(path)}" for path in pipe.files()]
     question = imagelist.digest(parts)
     known = read_json(workspace.batch_state) or {}
+    databases = _databases(pipe)
     if (
         not settings.ask_again
         and known.get("question") == question
         and workspace.batch.is_file()
         and known["sha256"] == sha256(workspace.batch)
+        and all((workspace.databases / name).is_file() for name in databases)
     ):
         return Made(workspace.batch, question)
     # where attempts work as well, or wherever TMPDIR says
     folder = settings.tmpdir if settings.tmpdir and settings.tmpdir.is_dir() else None
     home = tempfile.TemporaryDirectory(prefix="bpcp-batch-", dir=folder)
-    return Made(_make(argv, pipe, source, settings, Path(home.name)), question, home)
+    made = _make(argv, pipe, source, settings, Path(home.name))
+    return Made(made, question, home, databases)
 
 
 @dataclass(frozen=True)
@@ -277,7 +311,7 @@ def _make(
     argv: Sequence[str], pipe: Pipeline, source: _Source, settings: Settings, home: Path
 ) -> Path:
     """Let CellProfiler make a batch file in a folder."""
-    text = batch.with_create_batch(pipe.text.decode("utf-8", "surrogateescape"))
+    text = mend.with_create_batch(pipe.text.decode("utf-8", "surrogateescape"))
     output, tmpdir = home / "output", home / "tmp"
     for folder in (output, tmpdir):
         folder.mkdir()
@@ -298,10 +332,11 @@ def _make(
     print(f"batch file: asking CellProfiler for the image sets of {source.what}", file=sys.stderr)
     why = cellprofiler.make_batch_file(argv, program, inputs, output, tmpdir, settings.root)
     made = output / batch.NAME
-    if not made.is_file():
+    if not made.is_file() or not batch.count(made):
         raise BpcpError(
             Exit.MALFORMED_INPUT,
-            f"CellProfiler makes no image set of {source.what} with {pipe.path}: {why}",
+            f"CellProfiler makes no image set of {source.what} with {pipe.path}"
+            + ("" if made.is_file() else f": {why}"),
             "open both in CellProfiler: Images and NamesAndTypes show which files are left out",
         )
     return made

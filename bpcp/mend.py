@@ -14,9 +14,31 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bpcp.errors import BpcpError, Exit
+
 _MODULE = re.compile(r"^\w+:\[", re.MULTILINE)
 # The module's own switch is the last of its line; a note before it may say the same words.
 _ENABLED = re.compile(r"(\|enabled:)(True|False)(?=\||\])")
+
+_CREATE = """
+CreateBatchFiles:[module_num:{number}|svn_version:'Unknown'|variable_revision_number:8\
+|show_window:False|notes:[]|batch_state:array([], dtype=uint8)|enabled:True|wants_pause:False]
+    Store batch files in default output folder?:Yes
+    Output folder path:
+    Are the cluster computers running Windows?:No
+    Hidden- in batch mode:No
+    Hidden- in distributed mode:No
+    Hidden- default input folder at time of save:
+    Hidden- revision number:0
+    Hidden- from old matlab:No
+    Local root path:
+    Cluster root path:
+"""
+_COUNT = re.compile(r"^ModuleCount:(\d+)", re.MULTILINE)
+# only where it is the last: the user's own, switched off, stays
+_OWN_CREATE = re.compile(
+    r"\n*^CreateBatchFiles:\[module_num:\d+\|[^\n]*(?:\n(?!\w+:\[)[^\n]*)*\Z", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +81,14 @@ def mended(text: str, mends: Sequence[Mend]) -> str:
     """
     for mend in mends:
         text = _changed(text, mend, mend.old, mend.new)
+    return text
+
+
+def mended_further(text: str, mends: Sequence[Mend]) -> str:
+    """Change what was not changed yet, in a text that CellProfiler may have spelled anew."""
+    for mend in mends:
+        with suppress(ValueError):
+            text = _changed(text, mend, mend.old, mend.new)
     return text
 
 
@@ -108,3 +138,19 @@ def plain(value: str) -> str:
     with suppress(UnicodeDecodeError):
         return value.encode().decode("unicode_escape")
     return value
+
+
+def with_create_batch(text: str) -> str:
+    """Add CreateBatchFiles to a pipeline's text."""
+    found = _COUNT.search(text)
+    if not found:
+        raise BpcpError(Exit.MALFORMED_INPUT, "the pipeline has no line ModuleCount")
+    number = int(found[1]) + 1
+    text = _COUNT.sub(f"ModuleCount:{number}", text, count=1)
+    return text.rstrip("\r\n") + "\n" + _CREATE.format(number=number)
+
+
+def without_create_batch(text: str) -> str:
+    """Take away what `with_create_batch` added, in a text that CellProfiler wrote."""
+    plain_text, found = _OWN_CREATE.subn("\n", text)
+    return _COUNT.sub(lambda m: f"ModuleCount:{int(m[1]) - found}", plain_text, count=1)

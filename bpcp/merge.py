@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import resource
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TextIO
 
-from bpcp import __version__, imagelist, tables
+from bpcp import __version__, database_merge, database_once, experiment, imagelist, tables
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.publish import sha256
 from bpcp.restore import DamagedTableError, Restorer, Run, Source, Table, restored, runs, unite
@@ -35,10 +35,8 @@ from bpcp.workspace import (
     write_json,
 )
 
-_FIRST_STAMP, _LAST_STAMP = "Run_Timestamp", "Modification_Timestamp"
-# MeasureImageQuality's means over all image sets of a run; source: its post_run.
-_OVER_ALL = re.compile(r"ImageQuality_Threshold(Mean|Median|Std)(.*)")
-
+# What waits with the tables and is none: databases have a format of their own.
+_NO_TABLES = (Kind.DATABASE.value, Kind.PROPERTIES.value)
 FORMATS = ("csv", "parquet", "sqlite")
 
 
@@ -106,7 +104,7 @@ def _write_body(
     writer = csv.writer(file, delimiter=table.shape.delimiter)
     if table.shape.heads == 2:
         writer.writerow([name.partition("\t")[0] for name in table.shape.header])
-    writer.writerow([name.rpartition("\t")[2] for name in table.shape.header])
+    writer.writerow([tables.feature(name) for name in table.shape.header])
     cursors: dict[int, _Cursor] = {}
     pieces_left = Counter(piece.source for piece in order)
     for piece in order:
@@ -170,56 +168,6 @@ def _write_relationships(
                     table.rows += 1
 
 
-def _write_experiment(
-    table: Table, file: TextIO, found: Sequence[Source], images: Path | None
-) -> None:
-    having = [s for s in found if table.path in s.summaries]
-    values: dict[str, list[str]] = {}
-    for source in having:
-        for key, value in tables.rows(source.file(table.path), table.shape):
-            values.setdefault(key, []).append(value)
-    writer = csv.writer(file, delimiter=table.shape.delimiter)
-    writer.writerow(table.shape.header)
-    for key, seen in values.items():
-        if key in (_FIRST_STAMP, _LAST_STAMP):
-            value = min(seen) if key == _FIRST_STAMP else max(seen)
-        elif over_all := _OVER_ALL.fullmatch(key):
-            value = _over_all(
-                over_all[1], f"ImageQuality_Threshold{over_all[2]}", images, table.path
-            )
-        elif len(set(seen)) == 1:
-            value = seen[0]
-        else:
-            raise BpcpError(
-                Exit.SOME_FAILED,
-                f"{table.path}: {key} is measured over all image sets of a process,"
-                " and can't be made anew from the chunks' tables",
-                "run it in one piece: the same command with -w and --chunk-size with the number of"
-                " image sets",
-            )
-        writer.writerow([key, value])
-        table.rows += 1
-
-
-def _over_all(how: str, column: str, images: Path | None, path: str) -> str:
-    """Make MeasureImageQuality's mean, median or standard deviation anew from the image table."""
-    import numpy as np
-
-    shape = tables.recognise(images) if images else None
-    if images is None or shape is None or column not in shape.header:
-        raise BpcpError(
-            Exit.SOME_FAILED,
-            f"{path}: ImageQuality_Threshold{how} needs the column {column} of an image table,"
-            " which the pipeline does not export",
-            "export the image measurements too",
-        )
-    at = shape.header.index(column)
-    cells = [float(row[at]) for row in tables.rows(images, shape) if row[at] not in ("", "nan")]
-    values = np.array(cells)
-    found = {"Mean": np.mean(values), "Median": np.median(values), "Std": np.std(values)}[how]
-    return str(float(found))
-
-
 @dataclass
 class Merged:
     """What a merge wrote.
@@ -256,15 +204,23 @@ def merge(workspace: Workspace) -> Merged:
     files = _check_files(workspace, plan)
     run = read_json(workspace.run) or {}
     starts = tuple(accumulate(run["group_sizes"], initial=1))
-    restorer = Restorer(str(workspace.analysis), starts, frozenset(run["columns"]))
+    restorer = Restorer(
+        str(workspace.analysis),
+        starts,
+        frozenset(run["columns"]),
+        experiment.own_text(run),
+        shows_batch=run.get("batch") == "given",
+    )
     order = runs(found)
     _allow_many_open_files()
     result = Merged()
     images: Path | None = None
     paths = list(dict.fromkeys(path for source in found for path in source.summaries))
     shapes = {p: next(s.summaries[p].shape for s in found if p in s.summaries) for p in paths}
-    # experiment tables last: they may be made anew from the image table
-    for path in sorted(paths, key=lambda p: (shapes[p].kind is Kind.EXPERIMENT, p)):
+    # experiment tables may be made anew from the image table, properties from their database
+    late = (Kind.DATABASE, Kind.EXPERIMENT, Kind.PROPERTIES)
+    rank = {kind: late.index(kind) + 1 if kind in late else 0 for kind in Kind}
+    for path in sorted(paths, key=lambda p: (rank[shapes[p].kind], p)):
         table = unite(path, found)
         try:
             _write(workspace, table, order, found, restorer, images)
@@ -278,11 +234,11 @@ def merge(workspace: Workspace) -> Merged:
         written = workspace.analysis / path
         if table.shape.kind is Kind.IMAGE and images is None:
             images = written
-        if table.shape.kind is not Kind.EXPERIMENT:
+        if table.shape.kind not in late[1:]:
             _check_count(table, found)
         result.tables[path] = {
             "rows": table.rows,
-            "columns": {n.replace("\t", "_"): s.value for n, s in table.spellings.items()},
+            "columns": {tables.single(n): s.value for n, s in table.spellings.items()},
             "kind": table.shape.kind.value,
             "size": written.stat().st_size,
             "sha256": sha256(written),
@@ -309,7 +265,16 @@ def write_formats(workspace: Workspace, merged: Merged, asked: Sequence[str]) ->
         return []
     from bpcp import formats
 
-    made = formats.write(workspace, merged.tables, new)
+    if "sqlite" in new and f"{workspace.tag}.sqlite" in merged.tables:
+        raise BpcpError(
+            Exit.BAD_SETTING,
+            f"{workspace.tag}.sqlite is the pipeline's own database, which --format sqlite would"
+            " write over",
+            "give it another name in ExportToDatabase, or leave out --format sqlite",
+        )
+    made = formats.write(
+        workspace, {p: t for p, t in merged.tables.items() if t["kind"] not in _NO_TABLES}, new
+    )
     others = {str(path.relative_to(workspace.analysis)) for path in made}
     others |= set(known.get("other_formats", []))
     known = {**known, "formats": wanted, "other_formats": sorted(others)}
@@ -376,9 +341,19 @@ def _write(
     temporary = target.with_name(f".{target.name}.merging")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            if table.shape.kind is Kind.EXPERIMENT:
-                _write_experiment(table, file, found, images)
+        temporary.unlink(missing_ok=True)
+        job = _job(workspace, table, order, found, restorer)
+        if table.shape.kind is Kind.DATABASE:
+            table.rows = _write_database(job, temporary)
+        # what was written there already is only flushed
+        with temporary.open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if table.shape.kind is Kind.DATABASE:
+                pass
+            elif table.shape.kind is Kind.PROPERTIES:
+                file.write(database_once.properties(job))
+                table.rows = 1
+            elif table.shape.kind is Kind.EXPERIMENT:
+                experiment.write(table, file, found, restorer, images)
             elif table.shape.kind is Kind.RELATIONSHIP:
                 _write_relationships(table, file, order, found, restorer)
             else:
@@ -396,6 +371,24 @@ def _write(
         # where its folder can't be written, that is what must be said
         with suppress(OSError):
             temporary.unlink()
+
+
+def _job(
+    workspace: Workspace,
+    table: Table,
+    order: Sequence[Run],
+    found: Sequence[Source],
+    restorer: Restorer,
+) -> database_once.Job:
+    filters = database_once.makes_plate_filters(workspace.pipeline)
+    return database_once.Job(table.path, found, order, restorer, workspace.attempts, filters)
+
+
+def _write_database(job: database_once.Job, temporary: Path) -> int:
+    job.scratch.mkdir(parents=True, exist_ok=True)
+    # below attempts/: whatever is killed here, the next start clears it away
+    with tempfile.TemporaryDirectory(prefix="bpcp-merge-", dir=job.scratch) as scratch:
+        return database_merge.merge_database(replace(job, scratch=Path(scratch)), temporary)
 
 
 def _check_count(table: Table, found: Sequence[Source]) -> None:
@@ -442,7 +435,11 @@ def main(argv: Sequence[str]) -> int:
     if not args.quiet:
         rows = sum(t["rows"] for t in merged.tables.values() if t["kind"] == "object")
         what = "merged" if merged.fresh else "merged already"
-        print(f"{what}: {len(merged.tables)} tables, {rows:,} objects", file=sys.stderr)
+        kinds = [t["kind"] for t in merged.tables.values()]
+        count = sum(kind not in _NO_TABLES for kind in kinds)
+        others = [t["rows"] for t in merged.tables.values() if t["kind"] == Kind.DATABASE.value]
+        also = "".join(f", a database of {n:,} image sets" for n in others)
+        print(f"{what}: {count} tables, {rows:,} objects{also}", file=sys.stderr)
         for path in merged.removed:
             print(f"        removed {path}: no chunk makes it any more", file=sys.stderr)
         for file in made:

@@ -18,6 +18,7 @@ from bpcp import (
     __version__,
     binding,
     cellprofiler,
+    database,
     explain,
     imagelist,
     pipeline,
@@ -112,6 +113,8 @@ def expected_tables(pipe: pipeline.Pipeline, objects: Sequence[str]) -> list[Jso
             for name in dict.fromkeys(("Image", *objects))
             if name != "Experiment"
         ]
+    for module in pipe.named("ExportToDatabase"):
+        found += database.declared(module)
     return found
 
 
@@ -480,9 +483,11 @@ def _write_batch(path: Path, plan: Plan, made: Made) -> None:
     from bpcp import batch
 
     temporary = path.with_name(f".{path.name}.new")
-    own = plan.run["batch"] == "own"
+    own, mends = plan.run["batch"] == "own", plan.vetted.mends
     try:
-        batch.copy(made.path, temporary, keep=plan.vetted.sets.keep, moved=plan.moved, own=own)
+        batch.copy(
+            made.path, temporary, keep=plan.vetted.sets.keep, moved=plan.moved, own=own, mends=mends
+        )
         temporary.replace(path)
     except OSError as error:
         raise BpcpError(Exit.CANNOT_CREATE, f"can't write {path}: {error.strerror}") from error

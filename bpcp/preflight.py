@@ -64,9 +64,7 @@ def bad_images(
         wrong = errors(checked.findings)
     if wrong:
         more = f" (and {len(wrong) - 1:,} more: bpcp check)" if len(wrong) > 1 else ""
-        raise BpcpError(
-            exit_of(wrong), f"{wrong[0].place}: {wrong[0].what}{more}", wrong[0].remedy
-        )
+        raise BpcpError(exit_of(wrong), f"{wrong[0].place}: {wrong[0].what}{more}", wrong[0].remedy)
     return checked.bad
 
 

@@ -95,11 +95,17 @@ class Restorer:
         The ImageNumber of each group's first image set, ascending, and one past the last.
     typed : frozenset of str
         Columns that come from the image list: spelled by its types, never by what was seen.
+    text : callable
+        Makes the user's own pipeline of one that CellProfiler ran and wrote down.
+    shows_batch : bool
+        Whether the user gave a batch file, so that one process would have told of it.
     """
 
     analysis: str
     group_starts: tuple[int, ...]
     typed: frozenset[str]
+    text: Callable[[str], str] = str
+    shows_batch: bool = False
 
     def group(self, name: str, number: int) -> str:
         """Give a Group_ measurement of an image set."""
@@ -185,7 +191,7 @@ def _changes(table: Table, source: Source, restorer: Restorer) -> dict[int, Chan
     summary = source.summaries[table.path]
     found: dict[int, Change] = {}
     for i, full_name in enumerate(summary.shape.header):
-        name = full_name.rpartition("\t")[2]
+        name = tables.feature(full_name)
         if i in summary.shape.number_columns:
             found[i] = _renumber(source)
         elif name.startswith("Group_") and summary.shape.kind is Kind.IMAGE:

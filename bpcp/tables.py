@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as Set
 from dataclasses import asdict, dataclass, field
 from enum import Enum
@@ -26,6 +27,10 @@ class Kind(str, Enum):
     OBJECT = "object"
     RELATIONSHIP = "relationship"
     EXPERIMENT = "experiment"
+    # ExportToDatabase's: a SQLite file of many tables, and CellProfiler Analyst's properties file;
+    # see `database`
+    DATABASE = "database"
+    PROPERTIES = "properties"
 
 
 class Spelling(str, Enum):
@@ -38,6 +43,8 @@ class Spelling(str, Enum):
 
 
 _BLOCK_ROWS = 1000
+# What no name holds, between a column's name and how often it stood there before.
+_AGAIN = "\x1f"
 _RELATIONSHIP_HEADER = ["Module", "Module Number", "Relationship"]
 # What tells kinds of relationship apart; CellProfiler writes all rows of one kind together.
 RELATIONSHIP_KIND = ("Module Number", "Relationship", "First Object Name", "Second Object Name")
@@ -55,7 +62,8 @@ class Shape:
     heads : int
         How many lines of header: two where measurements of several objects share the table.
     header : tuple of str
-        The column names; with two lines of header each is "Object" + tab + "Feature".
+        The column names; with two lines of header each is "Object" + tab + "Feature". Where a name
+        stands there again, the second and later are marked; see `feature` and `written`.
     """
 
     kind: Kind
@@ -70,9 +78,7 @@ class Shape:
             return tuple(self.header.index(name) for name in _RELATIONSHIP_NUMBERS)
         if self.kind is Kind.EXPERIMENT:
             return ()
-        return tuple(
-            i for i, name in enumerate(self.header) if name.rpartition("\t")[2] == "ImageNumber"
-        )
+        return tuple(i for i, name in enumerate(self.header) if feature(name) == "ImageNumber")
 
 
 @dataclass(frozen=True)
@@ -87,17 +93,22 @@ class Summary:
         One for each column.
     rows_by_image : dict of int to int
         ImageNumber to number of rows, in order of appearance; empty for an experiment table.
+    counts : dict of str to int
+        Of a database: the rows of each of its tables.
     """
 
     shape: Shape
     rows: int
     spellings: tuple[Spelling, ...]
     rows_by_image: dict[int, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON."""
         found = asdict(self)
         del found["rows_by_image"]
+        if not self.counts:
+            del found["counts"]
         return found
 
     @staticmethod
@@ -105,7 +116,8 @@ class Summary:
         """Read what `to_json` gave; without `rows_by_image`."""
         s = found["shape"]
         shape = Shape(Kind(s["kind"]), s["delimiter"], s["heads"], tuple(s["header"]))
-        return Summary(shape, found["rows"], tuple(Spelling(x) for x in found["spellings"]))
+        spellings = tuple(Spelling(x) for x in found["spellings"])
+        return Summary(shape, found["rows"], spellings, counts=found.get("counts", {}))
 
 
 class BrokenTableError(Exception):
@@ -142,19 +154,45 @@ def recognise(path: Path) -> Shape | None:
             first = next(reader, [])
             if len(first) < 2:
                 continue
+            # CellProfiler itself writes Metadata_Row several times, where Groups names it
+            names = _distinct(first)
             if first == ["Key", "Value"]:
                 return Shape(Kind.EXPERIMENT, delimiter, 1, tuple(first))
             if first[:3] == _RELATIONSHIP_HEADER:
                 return Shape(Kind.RELATIONSHIP, delimiter, 1, tuple(first))
             if first[:2] == ["ImageNumber", "ObjectNumber"]:
-                return Shape(Kind.OBJECT, delimiter, 1, tuple(first))
+                return Shape(Kind.OBJECT, delimiter, 1, names)
             if "ImageNumber" in first:
-                return Shape(Kind.IMAGE, delimiter, 1, tuple(first))
+                return Shape(Kind.IMAGE, delimiter, 1, names)
             second = next(reader, [])
             if second[:2] == ["ImageNumber", "ObjectNumber"] and len(first) == len(second):
-                names = tuple(f"{a}\t{b}" for a, b in zip(first, second, strict=True))
-                return Shape(Kind.OBJECT, delimiter, 2, names)
+                both = [f"{a}\t{b}" for a, b in zip(first, second, strict=True)]
+                return Shape(Kind.OBJECT, delimiter, 2, _distinct(both))
     return None
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(f"{name}{_AGAIN}{seen[name]}" if seen[name] > 1 else name)
+    return tuple(found)
+
+
+def written(name: str) -> str:
+    """Give a column's name as it stands in the file."""
+    return name.partition(_AGAIN)[0]
+
+
+def feature(name: str) -> str:
+    """Give a column's own name: without its object, and as it stands in the file."""
+    return written(name).rpartition("\t")[2]
+
+
+def single(name: str) -> str:
+    """Give a column a name that no other has: "Nuclei_AreaShape_Area", "Metadata_Row_2"."""
+    return name.replace("\t", "_").replace(_AGAIN, "_")
 
 
 def rows(path: Path, shape: Shape) -> Iterator[list[str]]:

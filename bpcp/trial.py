@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bpcp import cellprofiler, imagelist, pipeline, plan
+from bpcp import cellprofiler, database_batch, imagelist, pipeline, plan
 from bpcp.cut import Cut, chunks_of, order
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagesets import ImageSets
 from bpcp.measure import Observed, Work, observe
+from bpcp.mend import Mend
 from bpcp.samples import Candidate, candidates
 from bpcp.settings import Settings, settings_of
 from bpcp.verdict import Expected, judge
@@ -42,6 +43,7 @@ class Subject:
     pipe: pipeline.Pipeline
     settings: Settings
     sets: ImageSets
+    mends: list[Mend]
     cut: Cut
     there: list[Candidate]
     lacking: int
@@ -69,6 +71,7 @@ class Bench:
         home = self.folder / str(number)
         for name in ("output", "tmp"):
             (home / name).mkdir(parents=True)
+        database_batch.seed(self.subject.workspace.databases, home / "output")
         made = self.subject.sets.made
         if made:
             from bpcp import batch
@@ -76,7 +79,14 @@ class Bench:
             program, image_list = home / "images.h5", None
             maps = self.subject.settings.moved
             own = bool(made.question)
-            batch.copy(made.path, program, keep=sorted(chunk.lines), moved=maps, own=own)
+            batch.copy(
+                made.path,
+                program,
+                keep=sorted(chunk.lines),
+                moved=maps,
+                own=own,
+                mends=self.subject.mends,
+            )
         else:
             program, image_list = home / "pipeline.cppipe", home / "images.csv"
             program.write_bytes(self.subject.pipe.text)
@@ -143,7 +153,7 @@ def subject_of(argv: Sequence[str]) -> Subject:
         sets.made.keep(workspace)
     cut = order(sets, pipe, settings.group_by)
     there, lacking = candidates(cut.images, settings.root)
-    return Subject(workspace, pipe, settings, sets, cut, there, lacking)
+    return Subject(workspace, pipe, settings, sets, vetted.mends, cut, there, lacking)
 
 
 @contextmanager

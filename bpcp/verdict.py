@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpcp import tables
+from bpcp import database, tables
 from bpcp.tables import BrokenTableError, Kind, Shape, Summary
+
+# What a pipeline declares that is no table.
+_OTHERS = (database.DATABASE, database.PROPERTIES)
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Expected:
     pattern : str
         A regular expression for its path, relative to the output folder.
     objects : tuple of str
-        Whose measurements it holds: "Image", "Experiment", "Object relationships", or objects.
+        Whose measurements it holds: "Image", "Experiment", "Object relationships", or objects; or
+        what else it is, see `database.declared`.
     """
 
     pattern: str
@@ -80,37 +84,51 @@ def judge(output: Path, expected: Sequence[Expected], first: int, last: int, sai
             f"CellProfiler said {said}" if said else "CellProfiler ended before it was done"
         )
     names = sorted(str(p.relative_to(output)) for p in output.rglob("*") if not p.is_dir())
+    wanted = set(range(first, last + 1))
+    databases = {}
     for name in names:
-        _sort_in(verdict, output, name)
+        if found := _sort_in(verdict, output, name, wanted):
+            databases[name] = found
     if not names:
         verdict.faults.append("CellProfiler wrote nothing")
         return verdict
     patterns = [(re.compile(e.pattern, re.DOTALL), e) for e in expected]
     for pattern, declared in patterns:
         if not any(pattern.fullmatch(name) for name in verdict.tables):
-            verdict.faults.append(f"no table of {' and '.join(declared.objects)}")
+            what = " and ".join(declared.objects)
+            verdict.faults.append(f"no {what}" if what in _OTHERS else f"no table of {what}")
     by_object = _object_rows(verdict, patterns)
     for name, summary in verdict.tables.items():
         if summary.shape.kind is Kind.IMAGE:
             _check_image_table(verdict, output / name, summary.shape, by_object)
-    _check_image_numbers(verdict, set(range(first, last + 1)))
+    _check_image_numbers(verdict, wanted)
     verdict.objects = {name: sum(rows.values()) for name, rows in by_object.items()}
+    for found in databases.values():
+        verdict.faults += found.faults
+        verdict.objects = {**found.objects, **verdict.objects}
+        # the same modules as in an image table, counted once
+        verdict.modules_s = verdict.modules_s or found.modules_s
     return verdict
 
 
-def _sort_in(verdict: Verdict, output: Path, name: str) -> None:
+def _sort_in(verdict: Verdict, output: Path, name: str, wanted: set[int]) -> database.Found | None:
+    """Put a file where it belongs; give what a database holds."""
     path = output / name
     if path.stat().st_size == 0:
         verdict.faults.append(f"{name} is empty")
-        return
-    shape = tables.recognise(path)
-    if shape is None:
-        verdict.files.append(name)
-        return
+        return None
     try:
-        verdict.tables[name] = tables.summarise(path, shape)
+        if shape := tables.recognise(path):
+            verdict.tables[name] = tables.summarise(path, shape)
+        elif shape := database.recognise(path):
+            found = database.judge(path, shape, wanted)
+            verdict.tables[name] = found.summary
+            return found
+        else:
+            verdict.files.append(name)
     except (BrokenTableError, ValueError) as error:
         verdict.faults.append(str(error))
+    return None
 
 
 def _object_rows(
@@ -120,7 +138,7 @@ def _object_rows(
     found: dict[str, dict[int, int]] = {}
     for pattern, declared in patterns:
         if len(declared.objects) != 1 or declared.objects[0] in (
-            "Image", "Experiment", "Object relationships",
+            "Image", "Experiment", "Object relationships", *_OTHERS,
         ):  # fmt: skip
             continue
         rows = found.setdefault(declared.objects[0], {})

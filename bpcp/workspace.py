@@ -15,6 +15,7 @@
     images.csv          the whole list, where chunks must read it
     Batch_data.h5       the image sets that CellProfiler made of a list of files
     batch.json          what it was made of
+    databases/          empty databases, for processes that start from it
     images.h5           those of them that are run, with this machine's folders: what chunks read
     merged.json         what the last merge read and wrote
     superseded.json     files of chunks that are no longer part of the run
@@ -241,6 +242,11 @@ class Workspace:
     def batch_state(self) -> Path:
         """What they were made of."""
         return self.status / "batch.json"
+
+    @property
+    def databases(self) -> Path:
+        """Empty databases of ExportToDatabase, for processes that start from a batch file."""
+        return self.status / "databases"
 
     @property
     def whole_batch(self) -> Path:

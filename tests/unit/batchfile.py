@@ -51,6 +51,7 @@ def write(
     *,
     mappings: Sequence[tuple[str, str]] = (("", ""),),
     folders_escaped: bool = True,
+    empty: bool = False,
 ) -> Path:
     """Write a batch file; the columns are those of its image sets.
 
@@ -60,6 +61,8 @@ def write(
         The pipeline as its user wrote it, with CreateBatchFiles not in batch mode.
     folders_escaped : bool
         Whether backslashes are doubled in the pipeline that runs, as CellProfiler does.
+    empty : bool
+        Whether it holds no image set.
     """
     count = len(next(iter(columns.values())))
     runs = text.replace("Hidden- in batch mode:No", "Hidden- in batch mode:Yes")
@@ -74,6 +77,8 @@ def write(
         put(experiment, "Pipeline_Pipeline", [runs], first=0)
         put(experiment, "Pipeline_UserPipeline", [text], first=0)
         put(experiment, "Path_Mappings", [json.dumps({"PathMappings": mappings})], first=0)
+        if empty:
+            return path
         image = run.create_group("Image")
         put(image, "ImageNumber", list(range(1, count + 1)))
         packed(image, [b"set %d;" % i for i in range(1, count + 1)])

@@ -10,13 +10,13 @@ import h5py
 import pytest
 from conftest import HOSTILE, refused
 
-from bpcp import batch, pipeline
+from bpcp import batch, mend, pipeline
 from bpcp.errors import Exit
 from bpcp.folders import moved_of
 from bpcp.imagelist import Type
 from bpcp.pipeline import Kind
 
-TEXT = batch.with_create_batch(batchfile.PIPELINE)
+TEXT = mend.with_create_batch(batchfile.PIPELINE)
 GROUPS = {
     "Group_Number": [1, 1, 2, 3, 3],
     "Group_Index": [1, 2, 1, 1, 2],
@@ -56,11 +56,11 @@ def column(path: Path, name: str) -> list[Any]:
 def test_the_module_is_added_and_taken_away_again() -> None:
     assert "ModuleCount:3\n" in TEXT
     assert TEXT.count("CreateBatchFiles:[module_num:3|") == 1
-    assert batch.without_create_batch(TEXT) == batchfile.PIPELINE
+    assert mend.without_create_batch(TEXT) == batchfile.PIPELINE
 
 
 def test_a_text_without_a_count_of_modules_is_refused() -> None:
-    refused(Exit.MALFORMED_INPUT, "ModuleCount", batch.with_create_batch, "LoadData:[]\n")
+    refused(Exit.MALFORMED_INPUT, "ModuleCount", mend.with_create_batch, "LoadData:[]\n")
 
 
 def test_image_sets_are_rows_in_the_order_of_their_numbers(tmp_path: Path) -> None:

@@ -520,8 +520,16 @@ def test_a_ready_list_is_put_in_place(kind: str, tmp_path: Path) -> None:
     ("name", "content", "what"),
     [
         ("x.csv", b"FileName_A,PathName_A\na.tif\n", "x.csv, line 2: 1 cells"),
-        ("x.csv.gz", gzip.compress(b"Metadata_Plate\nP\n", mtime=0), "x.csv.gz: no FileName_ or URL_"),
-        ("x.csv.gz", gzip.compress(LIST.encode() * 99, mtime=0)[:-20], "x.csv.gz: not a whole gzip file"),
+        (
+            "x.csv.gz",
+            gzip.compress(b"Metadata_Plate\nP\n", mtime=0),
+            "x.csv.gz: no FileName_ or URL_",
+        ),
+        (
+            "x.csv.gz",
+            gzip.compress(LIST.encode() * 99, mtime=0)[:-20],
+            "x.csv.gz: not a whole gzip file",
+        ),
         ("x.csv.gz", b"plain", "x.csv.gz: not a whole gzip file"),
         ("x.parquet", b"PAR1", "x.parquet: not a whole Parquet file"),
     ],

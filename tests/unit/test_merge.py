@@ -172,6 +172,14 @@ def experiment(first: str, last: str, *more: Row) -> list[Row]:
     return [["Key", "Value"], ["Pipeline_Pipeline", "a\n    b:1"], *stamps, *more]
 
 
+def test_what_the_last_group_left_in_the_experiment(tree: Tree) -> None:
+    tracks: Row = ["TrackObjects_OriginalNumberOfTracks", 7]
+    tree.add([1, 6], {"E.csv": experiment("1", "2", tracks)})
+    tree.add([2, 3], {"E.csv": experiment("1", "2", [tracks[0], 9])})
+    tree.merge()
+    assert ["TrackObjects_OriginalNumberOfTracks", "7"] in tree.read("E.csv")
+
+
 def test_experiment_spans_all_chunks(tree: Tree) -> None:
     tree.add([1], {"Experiment.csv": experiment("2026-01-02", "2026-01-03")})
     tree.add([2], {"Experiment.csv": experiment("2026-01-01", "2026-01-05")})
