@@ -188,3 +188,14 @@ def test_unite(hows: list[Spelling], how: Spelling) -> None:
 def test_only_a_table_without_text_is_a_number_table(tmp_path: Path) -> None:
     assert tables.is_number_table(summary(write_csv(tmp_path / "a.csv", [OBJECT, [1, 1, 2]])))
     assert not tables.is_number_table(summary(write_csv(tmp_path / "b.csv", [OBJECT, [1, 1, "x"]])))
+
+
+def test_a_name_that_stands_there_twice_is_two_columns(tmp_path: Path) -> None:
+    path = tmp_path / "Nuclei.csv"
+    path.write_text("ImageNumber,ObjectNumber,Metadata_Row,Metadata_Row\n1,1,A,A\n")
+    shape = tables.recognise(path)
+    assert shape is not None
+    assert len(set(shape.header)) == 4
+    assert [tables.written(name) for name in shape.header[2:]] == ["Metadata_Row"] * 2
+    assert [tables.single(name) for name in shape.header[2:]] == ["Metadata_Row", "Metadata_Row_2"]
+    assert shape.number_columns == (0,)
