@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from bpcp import (
     __version__,
     binding,
-    cellprofiler,
-    database,
+    engine,
     explain,
     imagelist,
     pipeline,
+    plan_files,
     preflight,
     stale,
     vet,
@@ -39,12 +35,11 @@ from bpcp.cut import (
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.folders import Moved
 from bpcp.imagelist import ImageList, Row, row_text
-from bpcp.imagesets import ImageSets, Made
+from bpcp.imagesets import ImageSets
 from bpcp.pipeline import Kind
 from bpcp.publish import sha256
 from bpcp.settings import Settings, settings_of
 from bpcp.sources import Listed
-from bpcp.todo import clear_leftovers
 from bpcp.vet import Vetted
 from bpcp.workspace import (
     Json,
@@ -55,67 +50,10 @@ from bpcp.workspace import (
     read_json,
     read_plan,
     verdict,
-    write_bytes,
-    write_json,
-    write_plan,
 )
 
 # Changes whenever what run-chunk does with the same input would give other results.
 _RECIPE = "1"
-
-
-def _ask_cellprofiler(pipe: pipeline.Pipeline, cut: Cut, old: Json, again: bool) -> Json:
-    """Find out which CellProfiler runs, and which objects the pipeline measures."""
-    argv = cellprofiler.command()
-    known = old.get("cellprofiler", {})
-    question = [pipe.sha256, row_text(cut.images.header), ",".join(t.name for t in cut.types)]
-    with ThreadPoolExecutor() as pool:
-        # each answer costs a start of CellProfiler, so the likely second question goes out at once
-        version = pool.submit(cellprofiler.version, argv)
-        asking = again or known.get("question") != imagelist.digest(question)
-        objects = pool.submit(_measured_objects, argv, pipe, cut) if asking else None
-        found = version.result()
-        if objects is None and found != known["version"]:
-            objects = pool.submit(_measured_objects, argv, pipe, cut)
-        return {
-            "command": argv,
-            "version": found,
-            "python": cellprofiler.python_version(argv),
-            "question": imagelist.digest(question),
-            "objects": objects.result() if objects else known["objects"],
-        }
-
-
-def _measured_objects(argv: Sequence[str], pipe: pipeline.Pipeline, cut: Cut) -> list[str]:
-    header, rows = cut.images.header, cut.images.rows
-    with tempfile.TemporaryDirectory(prefix="bpcp-plan-") as name:
-        scratch = Path(name)
-        program = scratch / "pipeline.cppipe"
-        program.write_bytes(pipe.text)
-        listed = scratch / "images.csv" if pipe.reads_list else None
-        if listed:
-            witness = imagelist.witness_row(header, cut.types, cut.beside or rows, rows[:1])
-            imagelist.write(listed, header, [rows[0], *filter(None, [witness])])
-        made = cellprofiler.measurements(argv, program, listed, scratch)
-    return list(dict.fromkeys(name for name, _ in made))
-
-
-def expected_tables(pipe: pipeline.Pipeline, objects: Sequence[str]) -> list[Json]:
-    """Give the tables that each chunk must write, as `verdict.Expected` takes them."""
-    found: list[Json] = []
-    for table in pipe.tables():
-        if table.objects:
-            found.append({"pattern": table.pattern(), "objects": list(table.objects)})
-            continue
-        before, _, after = table.pattern().rpartition(re.escape("*"))
-        found += [
-            {"pattern": f"{before}{re.escape(name)}{after}", "objects": [name]}
-            for name in dict.fromkeys(("Image", *objects))
-            if name != "Experiment"
-        ]
-    for module in pipe.named("ExportToDatabase"):
-        found += database.declared(module)
-    return found
 
 
 @dataclass(frozen=True)
@@ -184,13 +122,13 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     pipe, sets = vetted.pipe, vetted.sets
     images = sets.images
     cut = order(sets, pipe, settings.group_by)
-    engine = _ask_cellprofiler(pipe, cut, old, settings.ask_again)
+    asked = engine.ask(pipe, cut, old, settings.ask_again)
     recipe = imagelist.digest(
         [
             _RECIPE,
             pipe.sha256,
-            engine["version"],
-            engine["python"],
+            asked["version"],
+            asked["python"],
             str(settings.source.input or settings.root) if _has_relative(images) else "",
             *settings.moved.words,
             *(f"{path} {sha256(path)}" for path in pipe.files()),
@@ -234,8 +172,8 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "group_keys": list(pipe.group_keys),
         "group_sizes": [last - first + 1 for first, last in units_of(cut.own)],
         "reads_whole_list": whole,
-        "cellprofiler": engine,
-        "tables": expected_tables(pipe, engine["objects"]),
+        "cellprofiler": asked,
+        "tables": engine.expected_tables(pipe, asked["objects"]),
     }
     # state that came back from a bucket holds only the rows of chunks that are done
     known = [row for _, rows in previous for row in rows]
@@ -414,85 +352,6 @@ def _changes(
     return found
 
 
-def write(workspace: Workspace, plan: Plan) -> None:
-    """Write a plan down, and let go of the chunks that are no longer part of it.
-
-    What tells a chunk's input from that of another plan, chunk.json, is written last: killed in
-    between, `run-chunk` finds chunk and pipeline apart, and refuses.
-    """
-    whole = bool(plan.run["reads_whole_list"])
-    images, made = plan.vetted.sets.images, plan.vetted.sets.made
-    header, root = images.header, Path(plan.run["root"])
-    clear_leftovers(workspace)
-    stale.supersede(workspace, {c.id: c.digest for c in plan.chunks})
-    workspace.status.mkdir(parents=True, exist_ok=True)
-    if made:
-        made.keep(workspace)
-        _write_batch(workspace.whole_batch, plan, made)
-    elif whole:
-        _write_list(workspace.whole_list, header, images.rows)
-    write_bytes(workspace.pipeline, plan.pipeline)
-    write_plan(workspace, plan.planned)
-    write_json(workspace.run, plan.run)
-    for chunk in plan.chunks:
-        paths = workspace.chunk(chunk.id)
-        content = {
-            "id": chunk.id,
-            "digest": chunk.digest,
-            "pipeline_sha256": plan.run["pipeline_sha256"],
-            "reads_whole_list": whole,
-            "image_sets": len(chunk.rows),
-            "first": chunk.units[0][0],
-            "units": [list(unit) for unit in chunk.units],
-        }
-        remote = {
-            name: list(plan.remote[name])
-            for row in chunk.rows
-            for _, name in imagelist.files(header, row, root)
-            if name in plan.remote
-        }
-        if remote != (read_json(paths.remote) or {}):
-            write_json(paths.remote, remote)
-        first = content["first"]
-        bad = {
-            str(n): plan.bad[line] for n, line in enumerate(chunk.lines, first) if line in plan.bad
-        }
-        if bad != (read_json(paths.bad) or {}):
-            write_json(paths.bad, bad)
-        if read_json(paths.chunk) == content and paths.images.is_file():
-            continue
-        paths.folder.mkdir(parents=True, exist_ok=True)
-        _write_list(paths.images, header, [*chunk.rows, *filter(None, [chunk.witness])])
-        write_json(paths.chunk, content)
-    keep = {c.id for c in plan.chunks}
-    for folder in workspace.chunks.iterdir():
-        if folder.name not in keep:
-            shutil.rmtree(folder)
-
-
-def _write_list(path: Path, header: Row, rows: Sequence[Row]) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        imagelist.write(temporary, header, rows)
-        temporary.replace(path)
-    except OSError as error:
-        raise BpcpError(Exit.CANNOT_CREATE, f"can't write {path}: {error.strerror}") from error
-
-
-def _write_batch(path: Path, plan: Plan, made: Made) -> None:
-    from bpcp import batch
-
-    temporary = path.with_name(f".{path.name}.new")
-    own, mends = plan.run["batch"] == "own", plan.vetted.mends
-    try:
-        batch.copy(
-            made.path, temporary, keep=plan.vetted.sets.keep, moved=plan.moved, own=own, mends=mends
-        )
-        temporary.replace(path)
-    except OSError as error:
-        raise BpcpError(Exit.CANNOT_CREATE, f"can't write {path}: {error.strerror}") from error
-
-
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser("plan")
     parser.add_argument("-d", "--dataset", required=True)
@@ -530,7 +389,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         with locked(workspace):
             plan = make(workspace, pipe, settings)
-            write(workspace, plan)
+            plan_files.write(workspace, plan)
             plan.notes[:0] = stale.drop(workspace, plan.planned, plan.run, plan.remote)
     found = stale.find(workspace, plan.planned, plan.run, plan.remote)
     again = {chunk for chunks in found for chunk in chunks}

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -303,17 +303,17 @@ class DamagedError(Exception):
 
 
 def listing(access: Access, address: Address, delimiter: str = "") -> dict[str, Remote]:
-    """List what lies below an address.
+    """List what lies below an address, all at once; else as `objects`."""
+    return dict(objects(access, address, delimiter))
+
+
+def objects(access: Access, address: Address, delimiter: str = "") -> Iterator[tuple[str, Remote]]:
+    """Give what lies below an address, page by page: names relative to it, and what is there.
 
     Parameters
     ----------
     delimiter : str
         "/" leaves out what lies in folders below.
-
-    Returns
-    -------
-    dict of str to Remote
-        By name relative to the address.
 
     Raises
     ------
@@ -322,7 +322,6 @@ def listing(access: Access, address: Address, delimiter: str = "") -> dict[str, 
     """
     s3 = client(access)
     start = f"{address.prefix}/" if address.prefix else ""
-    found: dict[str, Remote] = {}
     token: dict[str, str] = {}
     while True:
         request = {"Bucket": address.bucket, "Prefix": start, "Delimiter": delimiter, **token}
@@ -338,14 +337,18 @@ def listing(access: Access, address: Address, delimiter: str = "") -> dict[str, 
         for item in page.get("Contents", ()):
             name = item["Key"][len(start) :]
             if name and not name.endswith("/"):
-                found[name] = Remote(
-                    int(item["Size"]),
-                    int(item["LastModified"].timestamp()) * 10**9,
-                    item["ETag"].strip('"'),
-                )
+                yield name, _remote(item, "Size")
         if not page.get("IsTruncated"):
-            return found
+            return
         token = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def _remote(answer: Json, size: str) -> Remote:
+    return Remote(
+        int(answer[size]),
+        int(answer["LastModified"].timestamp()) * 10**9,
+        answer["ETag"].strip('"'),
+    )
 
 
 def fetch(
@@ -371,11 +374,7 @@ def fetch(
 
     def attempt() -> Remote:
         answer = s3.get_object(Bucket=bucket, Key=key)
-        remote = Remote(
-            int(answer["ContentLength"]),
-            int(answer["LastModified"].timestamp()) * 10**9,
-            answer["ETag"].strip('"'),
-        )
+        remote = _remote(answer, "ContentLength")
         total, size = hashlib.md5(usedforsecurity=False), 0
         target.parent.mkdir(parents=True, exist_ok=True)
         if temporary is None:

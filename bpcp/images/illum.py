@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
-from bpcp.s3 import Access, Address, listing
+from bpcp.images.remote import in_bucket
+from bpcp.s3 import Access, Address, objects
 
 _PREFIX = "FileName_"
 
@@ -81,9 +82,9 @@ def look(source: str, access: Access) -> Illum:
 
     It may be empty, or not there yet: lists are made before functions are computed.
     """
-    if source.lower().startswith("s3://"):
+    if in_bucket(source):
         address = Address.parse(source)
-        names = listing(access, address)
+        names = (name for name, _ in objects(access, address))
         return Illum(str(address), frozenset(n for n in names if n.endswith(".npy")))
     folder = Path(os.path.abspath(source))  # noqa: PTH100
     found = [p for pattern in ("*.npy", "*/*.npy") for p in folder.glob(pattern)]

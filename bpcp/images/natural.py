@@ -9,7 +9,9 @@ Key = tuple[tuple[int, int, str], ...]
 
 _DIGITS = re.compile(r"([0-9]+)")
 _WELL = re.compile(r"([A-Za-z]{1,2})[ _-]*([0-9]{1,3})")
-_ROWS = 32  # of a plate of 1536 wells: A to AF
+# of a plate of 1536 wells, the largest that is imaged: A to AF
+_ROWS = 32
+COLUMNS = 48
 
 
 def key(text: str) -> Key:

@@ -12,11 +12,11 @@ from bpcp.errors import BpcpError, Exit
 from bpcp.images import htd
 from bpcp.images.presets import GALLERY, IMAGEXPRESS, INSTRUMENTS, Placer, Preset
 from bpcp.images.record import Image
+from bpcp.images.remote import fetched, in_bucket
 from bpcp.images.report import SHOWN, counted, shown, some
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk
-from bpcp.s3 import Address, GoneError, fetch
 
 # of Yokogawa, beside its index
 _SETTINGS = (".mes", ".mrf")
@@ -140,13 +140,9 @@ def _indexes(found: Walk, preset: Preset) -> Iterator[tuple[Preset, str, str]]:
 
 def _local(found: Walk, folder: str, name: str, scratch: Path) -> Path:
     """Give an index as a file, with the settings that lie next to it."""
-    if not folder.startswith("s3://"):
+    if not in_bucket(folder):
         return Path(folder) / name
-    address = Address.parse(folder)
     for near, other in found.beside:
         if near == folder and (other == name or other.lower().endswith(_SETTINGS)):
-            try:
-                fetch(found.access, address.bucket, address.key(other), scratch / other)
-            except GoneError as error:
-                raise BpcpError(Exit.NO_INPUT, f"{folder}/{other}: {error}") from None
+            fetched(found.access, f"{folder}/{other}", scratch / other)
     return scratch / name

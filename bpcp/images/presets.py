@@ -64,13 +64,6 @@ _IMAGEXPRESS_FOLDER = re.compile(
     r"(?:(?:^|/)TimePoint_(?P<t>\d+))?(?:(?:^|/)ZStep_(?:0|(?P<z>\d+)))?$",
     re.IGNORECASE,
 )
-# What incell_xdce.NAMES leaves: wide columns, one wavelength, times behind a dash, as time-lapse
-# and brightfield scripts on public hosts quote them.
-_INCELL = re.compile(
-    r"(?:(?P<plate>.+)_)?(?P<row>[A-Z]|A[A-F]) - (?P<col>\d{1,3})\(fld (?P<site>\d+)"
-    r"(?: wv (?P<channel>.+?))?(?: z (?P<z>\d+))?(?: ?- time (?P<t>\d+) - \d+ ?ms)?\)\.(?i:tiff?)",
-    re.DOTALL,
-)
 _CELLOMICS = re.compile(
     r"(?P<plate>.+)_(?P<row>[A-Z]|A[A-F])(?P<col>\d{2})"
     r"(?:f(?P<site>\d{2,3}))?(?P<channel>d\d{1,2})\.(?i:tiff?|c01|dib|png|jpe?g)",
@@ -143,7 +136,7 @@ INCELL = Preset(
     "incell",
     "GE, Cytiva IN Cell Analyzer",
     "Plate 17/A - 01(fld 1 wv Green - dsRed z 3).tif",
-    (incell_xdce.NAMES, _INCELL),
+    (incell_xdce.NAMES,),
     index=re.compile(r".*\.xdce", re.IGNORECASE | re.DOTALL),
     read=incell_xdce.read,
     plate_from="folder",

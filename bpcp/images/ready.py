@@ -13,7 +13,8 @@ from pathlib import Path
 from bpcp import imagelist
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
-from bpcp.s3 import Access, Address, GoneError, fetch
+from bpcp.images.remote import fetched, in_bucket
+from bpcp.s3 import Access
 
 _KINDS = (".csv", ".csv.gz", ".parquet")
 
@@ -35,8 +36,8 @@ def read(source: str, access: Access) -> ImageList:
         plain = Path(scratch) / "plain.csv"
         try:
             path = Path(source)
-            if source.lower().startswith("s3://"):
-                path = _fetched(source, access, Path(scratch))
+            if in_bucket(source):
+                path = fetched(access, source, Path(scratch) / "fetched")
             elif not path.is_file():
                 raise BpcpError(Exit.NO_INPUT, f"no such list: {source}")
             if source.lower().endswith(".gz"):
@@ -50,16 +51,6 @@ def read(source: str, access: Access) -> ImageList:
             # people know it by the name that they gave
             what = str(error).replace(str(plain), source)
             raise BpcpError(error.code, what, error.todo) from None
-
-
-def _fetched(source: str, access: Access, scratch: Path) -> Path:
-    address = Address.parse(source)
-    target = scratch / "fetched"
-    try:
-        fetch(access, address.bucket, address.prefix, target)
-    except GoneError as error:
-        raise BpcpError(Exit.NO_INPUT, f"{source}: {error}") from None
-    return target
 
 
 def _unzip(path: Path, plain: Path) -> None:

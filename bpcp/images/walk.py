@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from bpcp.errors import BpcpError, Exit
-from bpcp.s3 import MISSING, Access, Address, GoneError, client, patiently
+from bpcp.images.remote import fetched, in_bucket
+from bpcp.s3 import Access, Address, objects
 
 # What CellProfiler reads and instruments write, one image in each file.
 SUFFIXES = frozenset(
@@ -39,6 +41,8 @@ class Walk:
     ----------
     root : str
         Where it starts: an absolute folder, s3://bucket/prefix, or "" for a list of files.
+    listed : str
+        The list of files, or "": an absolute path or an s3:// address.
     skipped : counter of str
         What was left out so far, by kind.
     beside : list of (str, str)
@@ -47,15 +51,17 @@ class Walk:
 
     root: str
     access: Access = field(default_factory=Access)
-    listed: Path | None = None
+    listed: str = ""
     skipped: Counter[str] = field(default_factory=Counter)
     beside: list[File] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[File]:
         """Give each image file: its folder and its name."""
-        if self.listed is not None:
-            found = _in_list(self.listed)
-        elif self.root.startswith("s3://"):
+        if in_bucket(self.listed):
+            found = _in_remote_list(self.access, self.listed)
+        elif self.listed:
+            found = _in_list(Path(self.listed), str(Path(self.listed).parent))
+        elif in_bucket(self.root):
             found = _in_bucket(self.access, Address.parse(self.root))
         else:
             found = _in_folder(self.root)
@@ -97,8 +103,11 @@ def walk(source: str, access: Access) -> Walk:
     BpcpError
         66 where it is not there; 64 for an address that is none, or a single image or index.
     """
-    if source.lower().startswith("s3://"):
-        return Walk(str(Address.parse(source)), access)
+    if in_bucket(source):
+        url = str(Address.parse(source))
+        # with a slash at its end it is a folder
+        listed = source.lower().endswith(".txt")
+        return Walk("", access, url) if listed else Walk(url, access)
     path = Path(os.path.abspath(source))  # noqa: PTH100 -- links stay as the user names them
     if path.is_dir():
         return Walk(str(path).rstrip("/"), access)
@@ -110,7 +119,7 @@ def walk(source: str, access: Access) -> Walk:
         )
     if path.suffix.lower() in SUFFIXES or _BESIDE.fullmatch(path.name):
         raise BpcpError(Exit.USAGE, f"{source} is one file", f"give its folder: {path.parent}")
-    return Walk("", access, path)
+    return Walk("", access, str(path))
 
 
 def _in_folder(root: str) -> Iterator[File]:
@@ -133,35 +142,21 @@ def _in_folder(root: str) -> Iterator[File]:
 
 
 def _in_bucket(access: Access, address: Address) -> Iterator[File]:
-    s3 = client(access)
-    start = f"{address.prefix}/" if address.prefix else ""
-    token: dict[str, str] = {}
-    while True:
-        request = {"Bucket": address.bucket, "Prefix": start, **token}
-        try:
-            page = patiently(f"listing {address}", lambda r=request: s3.list_objects_v2(**r))  # type: ignore[misc]
-        except GoneError as error:
-            missing = "NoSuchBucket" in str(error) or str(error) == MISSING
-            raise BpcpError(
-                Exit.NO_INPUT if missing else Exit.NO_PERMISSION,
-                f"{address}: {'no such bucket' if missing else error}",
-                "" if missing else "s3:ListBucket is needed; see ami_setup/iam",
-            ) from None
-        for item in page.get("Contents", ()):
-            folder, _, name = item["Key"].rpartition("/")
-            if name and not _is_hidden(folder[len(start) :]):
-                yield f"s3://{address.bucket}/{folder}".rstrip("/"), name
-        if not page.get("IsTruncated"):
-            return
-        token = {"ContinuationToken": page["NextContinuationToken"]}
+    for below, _ in objects(access, address):
+        folder, _, name = below.rpartition("/")
+        if not _is_hidden(folder):
+            yield f"{address}/{folder}".rstrip("/"), name
 
 
 def _is_hidden(folder: str) -> bool:
     return folder.startswith(".") or "/." in folder
 
 
-def _in_list(path: Path) -> Iterator[File]:
-    """Read a file list as CellProfiler's: a path or URL a line; file: URLs are paths."""
+def _in_list(path: Path, home: str) -> Iterator[File]:
+    """Read a file list as CellProfiler's: a path or URL a line; file: URLs are paths.
+
+    Paths that are not absolute start at `home`, the folder or address where the list lies.
+    """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
         for raw in lines:
             line = raw.rstrip("\r\n")
@@ -170,6 +165,12 @@ def _in_list(path: Path) -> Iterator[File]:
             if line.lower().startswith("file:"):
                 line = unquote(re.sub(r"^file:(//(localhost)?)?", "", line, flags=re.IGNORECASE))
             elif not _URL.match(line):
-                line = os.path.join(path.parent, line)  # noqa: PTH118 -- a million times
+                line = os.path.join(home, line)  # noqa: PTH118 -- a million times
             folder, _, name = line.rpartition("/")
             yield folder or "/", name
+
+
+def _in_remote_list(access: Access, url: str) -> Iterator[File]:
+    with tempfile.TemporaryDirectory(prefix="bpcp-images-") as scratch:
+        path = fetched(access, url, Path(scratch) / "list")
+        yield from _in_list(path, url.rpartition("/")[0])

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
-from bpcp.images.phenix import IndexFile, Left, Once, Record, Shape, spoken
+from bpcp.images.index import IndexFile, Left, Once, Record, Shape, spoken
 from bpcp.images.record import Image, Index
 
 # For fullmatch. PLATE_A01_T0001F001L01A01Z01C01.tif: time point, field, time line, action, plane,

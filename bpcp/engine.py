@@ -1,0 +1,69 @@
+"""The CellProfiler that a plan is made for: its version, and what it says of the pipeline."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bpcp import cellprofiler, database, imagelist
+from bpcp.cut import Cut
+from bpcp.imagelist import row_text
+from bpcp.pipeline import Pipeline
+from bpcp.workspace import Json
+
+
+def ask(pipe: Pipeline, cut: Cut, old: Json, again: bool) -> Json:
+    """Find out which CellProfiler runs, and which objects the pipeline measures."""
+    argv = cellprofiler.command()
+    known = old.get("cellprofiler", {})
+    question = [pipe.sha256, row_text(cut.images.header), ",".join(t.name for t in cut.types)]
+    with ThreadPoolExecutor() as pool:
+        # each answer costs a start of CellProfiler, so the likely second question goes out at once
+        version = pool.submit(cellprofiler.version, argv)
+        asking = again or known.get("question") != imagelist.digest(question)
+        objects = pool.submit(_measured_objects, argv, pipe, cut) if asking else None
+        found = version.result()
+        if objects is None and found != known["version"]:
+            objects = pool.submit(_measured_objects, argv, pipe, cut)
+        return {
+            "command": argv,
+            "version": found,
+            "python": cellprofiler.python_version(argv),
+            "question": imagelist.digest(question),
+            "objects": objects.result() if objects else known["objects"],
+        }
+
+
+def _measured_objects(argv: Sequence[str], pipe: Pipeline, cut: Cut) -> list[str]:
+    header, rows = cut.images.header, cut.images.rows
+    with tempfile.TemporaryDirectory(prefix="bpcp-plan-") as name:
+        scratch = Path(name)
+        program = scratch / "pipeline.cppipe"
+        program.write_bytes(pipe.text)
+        listed = scratch / "images.csv" if pipe.reads_list else None
+        if listed:
+            witness = imagelist.witness_row(header, cut.types, cut.beside or rows, rows[:1])
+            imagelist.write(listed, header, [rows[0], *filter(None, [witness])])
+        made = cellprofiler.measurements(argv, program, listed, scratch)
+    return list(dict.fromkeys(name for name, _ in made))
+
+
+def expected_tables(pipe: Pipeline, objects: Sequence[str]) -> list[Json]:
+    """Give the tables that each chunk must write, as `verdict.Expected` takes them."""
+    found: list[Json] = []
+    for table in pipe.tables():
+        if table.objects:
+            found.append({"pattern": table.pattern(), "objects": list(table.objects)})
+            continue
+        before, _, after = table.pattern().rpartition(re.escape("*"))
+        found += [
+            {"pattern": f"{before}{re.escape(name)}{after}", "objects": [name]}
+            for name in dict.fromkeys(("Image", *objects))
+            if name != "Experiment"
+        ]
+    for module in pipe.named("ExportToDatabase"):
+        found += database.declared(module)
+    return found

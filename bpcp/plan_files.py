@@ -1,0 +1,97 @@
+"""A plan written down, for the processes that run its chunks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bpcp import imagelist, stale
+from bpcp.errors import BpcpError, Exit
+from bpcp.imagesets import Made
+from bpcp.todo import clear_leftovers
+from bpcp.workspace import Workspace, read_json, write_bytes, write_json, write_plan
+
+if TYPE_CHECKING:
+    from bpcp.imagelist import Row
+    from bpcp.plan import Plan
+
+
+def write(workspace: Workspace, plan: Plan) -> None:
+    """Write a plan down, and let go of the chunks that are no longer part of it.
+
+    What tells a chunk's input from that of another plan, chunk.json, is written last: killed in
+    between, `run-chunk` finds chunk and pipeline apart, and refuses.
+    """
+    whole = bool(plan.run["reads_whole_list"])
+    images, made = plan.vetted.sets.images, plan.vetted.sets.made
+    header, root = images.header, Path(plan.run["root"])
+    clear_leftovers(workspace)
+    stale.supersede(workspace, {c.id: c.digest for c in plan.chunks})
+    workspace.status.mkdir(parents=True, exist_ok=True)
+    if made:
+        made.keep(workspace)
+        _write_batch(workspace.whole_batch, plan, made)
+    elif whole:
+        _write_list(workspace.whole_list, header, images.rows)
+    write_bytes(workspace.pipeline, plan.pipeline)
+    write_plan(workspace, plan.planned)
+    write_json(workspace.run, plan.run)
+    for chunk in plan.chunks:
+        paths = workspace.chunk(chunk.id)
+        content = {
+            "id": chunk.id,
+            "digest": chunk.digest,
+            "pipeline_sha256": plan.run["pipeline_sha256"],
+            "reads_whole_list": whole,
+            "image_sets": len(chunk.rows),
+            "first": chunk.units[0][0],
+            "units": [list(unit) for unit in chunk.units],
+        }
+        remote = {
+            name: list(plan.remote[name])
+            for row in chunk.rows
+            for _, name in imagelist.files(header, row, root)
+            if name in plan.remote
+        }
+        if remote != (read_json(paths.remote) or {}):
+            write_json(paths.remote, remote)
+        first = content["first"]
+        bad = {
+            str(n): plan.bad[line] for n, line in enumerate(chunk.lines, first) if line in plan.bad
+        }
+        if bad != (read_json(paths.bad) or {}):
+            write_json(paths.bad, bad)
+        if read_json(paths.chunk) == content and paths.images.is_file():
+            continue
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        _write_list(paths.images, header, [*chunk.rows, *filter(None, [chunk.witness])])
+        write_json(paths.chunk, content)
+    keep = {c.id for c in plan.chunks}
+    for folder in workspace.chunks.iterdir():
+        if folder.name not in keep:
+            shutil.rmtree(folder)
+
+
+def _write_list(path: Path, header: Row, rows: Sequence[Row]) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        imagelist.write(temporary, header, rows)
+        temporary.replace(path)
+    except OSError as error:
+        raise BpcpError(Exit.CANNOT_CREATE, f"can't write {path}: {error.strerror}") from error
+
+
+def _write_batch(path: Path, plan: Plan, made: Made) -> None:
+    from bpcp import batch
+
+    temporary = path.with_name(f".{path.name}.new")
+    own, mends = plan.run["batch"] == "own", plan.vetted.mends
+    try:
+        batch.copy(
+            made.path, temporary, keep=plan.vetted.sets.keep, moved=plan.moved, own=own, mends=mends
+        )
+        temporary.replace(path)
+    except OSError as error:
+        raise BpcpError(Exit.CANNOT_CREATE, f"can't write {path}: {error.strerror}") from error
