@@ -16,6 +16,7 @@ it was under another name, and that is what is run here.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ _PIPELINE, _USER_PIPELINE = "Pipeline_Pipeline", "Pipeline_UserPipeline"
 _MAPPINGS = "Path_Mappings"
 # an image set as NamesAndTypes packs it, with addresses that only mappings can change
 _PACKED = "ImageSet_ImageSet"
+_DICTIONARY = "ImageSet_Zip_Dictionary"
 _GROUP = ("Group_Number", "Group_Index", "Group_Length")
 
 
@@ -117,6 +119,14 @@ class Batch:
     images: ImageList
     types: tuple[Type, ...]
     groups: list[Row]
+
+
+def packing(path: Path) -> str | None:
+    """Give the dictionary that image sets are packed by, as Experiment.csv spells it."""
+    with _opened(path) as (_, run):
+        if _DICTIONARY not in run["Experiment"]:
+            return None
+        return str(b64encode(run["Experiment"][_DICTIONARY]["data"][()].tobytes()))
 
 
 def count(path: Path) -> int:

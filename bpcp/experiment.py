@@ -25,6 +25,7 @@ _PIPELINE, _MAPPINGS = "Pipeline_Pipeline", "Path_Mappings"
 # What CreateBatchFiles leaves there, and a process without it does not.
 _BATCH_KEYS = (_MAPPINGS, "Pipeline_UserPipeline")
 _OWN_BATCH = "own"
+_PACKING = "ImageSet_Zip_Dictionary"
 
 
 def own_text(run: Json) -> Callable[[str], str]:
@@ -45,11 +46,14 @@ def write(
     found: Sequence[Source],
     restorer: Restorer,
     images: Path | None,
+    batch_file: Path,
 ) -> None:
     """Write an experiment table.
 
     Parameters
     ----------
+    batch_file : Path
+        Where the image sets are that chunks read today, if they read a batch file.
     images : Path or None
         The merged image table, where there is one.
 
@@ -74,6 +78,11 @@ def write(
             value = _over_all(
                 over_all[1], f"ImageQuality_Threshold{over_all[2]}", images, table.path
             )
+        elif key == _PACKING and len(set(seen)) > 1:
+            # chunks that were done before the list of files changed
+            from bpcp import batch
+
+            value = batch.packing(batch_file) or seen[-1]
         elif len(set(seen)) == 1 or key in _LAST_GROUP:
             value = seen[-1]
         else:

@@ -353,7 +353,7 @@ def _write(
                 file.write(database_once.properties(job))
                 table.rows = 1
             elif table.shape.kind is Kind.EXPERIMENT:
-                experiment.write(table, file, found, restorer, images)
+                experiment.write(table, file, found, restorer, images, workspace.whole_batch)
             elif table.shape.kind is Kind.RELATIONSHIP:
                 _write_relationships(table, file, order, found, restorer)
             else:

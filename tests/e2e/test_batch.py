@@ -122,26 +122,28 @@ def test_a_batch_file_of_another_machine(
     made = lab.base / "pipelines" / "Batch_data.h5"
     shutil.copyfile(batch_file(lab)[0], made)
     was.rename(here)
-    move_list(lab, here, was)
-    one = plain(lab, inputs=["--file-list", str(lab.file_list)])
     own = Lab(lab.base, lab.dataset, made)
     said = own.run("--chunk-size", "5", expect=66)
-    assert "no such file" in said or "missing" in said
+    assert "no such folder, for 24 files" in said
     assert "12 of 12 image sets" in own.run("--chunk-size", "5", "--map", f"{was}={here}")
-    # one process would have written the folders of metadata as the batch file names them
-    done = one.result()
-    for path in own.analysis.rglob("*.csv"):
-        if path.name != "Experiment.csv":
-            assert path.is_file() and (done / path.relative_to(own.analysis)).is_file()
+    # one process over the same image sets, in its own folder
+    one = plain(Lab(lab.base, lab.dataset, own.status / "images.h5"), inputs=[]).result()
+    for folder in (one, own.analysis):
+        text = (folder / "Experiment.csv").read_text()
+        assert f"Output folder path:{folder}" in text
+        (folder / "Experiment.csv").unlink()
+    own.compare(one)
+    assert f"{here}/" in (own.analysis / "Image.csv").read_text()
+    assert f"{was}/" not in (own.analysis / "Image.csv").read_text()
 
 
 def files_of_list(lab: Lab) -> list[Path]:
     return [Path(line) for line in lab.file_list.read_text().splitlines()]
 
 
-def move_list(lab: Lab, home: Path, old: Path | None = None) -> None:
+def move_list(lab: Lab, home: Path) -> None:
     lines = files_of_list(lab)
-    old = old or lines[0].parents[2]
+    old = lines[0].parents[2]
     lab.file_list.write_text("".join(f"{home / path.relative_to(old)}\n" for path in lines))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import batchfile
 import h5py
+import numpy as np
 import pytest
 from conftest import HOSTILE, refused
 
@@ -194,3 +195,13 @@ def test_a_file_without_image_sets_is_refused(tmp_path: Path) -> None:
         (run,) = file["Measurements"].values()
         del run["Image"]
     refused(Exit.MALFORMED_INPUT, "no image sets in it", batch.read, path)
+
+
+def test_the_dictionary_is_spelled_as_in_an_experiment_table(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    assert batch.packing(path) is None
+    with h5py.File(path, "r+") as file:
+        (run,) = file["Measurements"].values()
+        own = run["Experiment"].create_group("ImageSet_Zip_Dictionary")
+        own.create_dataset("data", data=np.frombuffer(b"<?xml", dtype=np.uint8))
+    assert batch.packing(path) == "b'PD94bWw='"

@@ -626,6 +626,19 @@ def test_ready_lists_and_illumination_functions_may_be_in_a_bucket(
     fails(Exit.NO_INPUT, "none.csv: missing file", f"{bucket.url}/none.csv", "--dry-run", *access)
 
 
+def test_a_file_list_may_be_in_a_bucket(server: S3Server, bucket: Bucket, tmp_path: Path) -> None:
+    access = ["--endpoint-url", server.url]
+    names = ["/data/P_A01_s1_w1.tif", "a ü/P_A02_s1_w1.tif", "s3://other/P_A03_s1_w1.tif"]
+    bucket.put("x y/FileList.TXT", "\r\n".join(names).encode())
+    rows = made(f"S3://{bucket.name}/x y/FileList.TXT", tmp_path, *access)
+    assert [r["PathName_w1"] for r in rows] == ["/data", f"{bucket.url}/x y/a ü", "s3://other"]
+    fails(Exit.NO_INPUT, "no.txt: missing file", f"{bucket.url}/no.txt", "--dry-run", *access)
+    # with a slash at its end it is a folder
+    bucket.put("no.txt/P_A01_s1_w1.tif", b"")
+    (row,) = made(f"{bucket.url}/no.txt/", tmp_path, "--overwrite", *access)
+    assert row["PathName_w1"] == f"{bucket.url}/no.txt"
+
+
 # --- a million files -----------------------------------------------------------------------------
 
 

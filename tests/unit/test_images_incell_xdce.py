@@ -117,6 +117,12 @@ def test_least(tmp_path: Path) -> None:
         ("D - 05(wv TL-Brightfield - Cy3).tif", "-|D|05|-|TL-Brightfield - Cy3|-|-"),
         ("P1_\nHA_B - 01(fld 01 wv 390 - Blue).tif", "P1_\nHA|B|01|01|390 - Blue|-|-"),
         ("A_01_f2_c1_xUV_mDAPI_z3_t2.tif", "-|A|01|2|1|3|2"),
+        ("F - 001(fld 01 wv TL-Brightfield - DAPI).tif", "-|F|001|01|TL-Brightfield - DAPI|-|-"),
+        ("H - 12(fld 1 z 1- time 1 - 0 ms).tif", "-|H|12|1|-|1|1"),
+        ("N - 6(fld 1- time 1 - 22858 ms).tif", "-|N|6|1|-|-|1"),
+        ("B - 4(fld 1 wv CFP - CFP- time 3 - 600000 ms).tif", "-|B|4|1|CFP - CFP|-|3"),
+        ("B - 02(fld 01 wv Blue - FITC - time 01 - 0 ms).tif", "-|B|02|01|Blue - FITC|-|01"),
+        ("B - 02(fld 1 wv UV - DAPI z 3- time 2 - 9 ms).tif", "-|B|02|1|UV - DAPI|3|2"),
         ("AF - 48(fld 1 wv Cy5 - Cy5).TIFF", "-|AF|48|1|Cy5 - Cy5|-|-"),
     ],
 )

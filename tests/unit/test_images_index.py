@@ -103,6 +103,17 @@ def test_yokogawa_with_folders_below_and_a_projection(
     assert "1 projection of plates that have z planes, left out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("layer", ["", "Image", "Projection"])
+def test_without_a_detail_file_the_plate_is_its_folder(layer: str, tmp_path: Path) -> None:
+    folder = measured("cq3k", tmp_path / "AP 9" / layer)
+    assert not (folder / "MeasurementDetail.mrf").exists()
+    rows = made(tmp_path / "AP 9", tmp_path, "--channel", "1=DNA")
+    assert [(r["Metadata_Plate"], r["Metadata_ZPlane"]) for r in rows] == [
+        ("AP 9", "1"),
+        ("AP 9", "2"),
+    ]
+
+
 def test_incell(tmp_path: Path) -> None:
     rows = made(measured("incell", tmp_path / "m"), tmp_path)
     assert len(rows) == 8
@@ -124,6 +135,48 @@ def test_each_measurement_is_the_same_from_a_bucket(
             if name.startswith("PathName_"):
                 row[name] = row[name].replace(str(folder), f"{bucket.url}/ü/a b")
     assert there == here
+
+
+def archived(plate: Path) -> Path:
+    """Lay out a Harmony 7 measurement whose index lies above the folder that its URLs name."""
+    index = measured("harmony7", plate) / "Index.xml"
+    (plate / "Images").mkdir()
+    for image in plate.glob("*.tiff"):
+        image.rename(plate / "Images" / image.name)
+    index.write_text(index.read_text().replace("<URL>", "<URL>Images/"))
+    return index
+
+
+def test_indexes_above_the_folders_of_their_images(
+    server: S3Server, bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / HOSTILE
+    archived(source / "P 1")
+    archived(source / "P 2")
+    rows = made(source, tmp_path, "--plate-from", "folder")
+    assert [(r["Metadata_Plate"], r["PathName_Alexa488"]) for r in rows] == [
+        (plate, f"{source}/{plate}/Images") for plate in ("P 1", "P 1", "P 2", "P 2")
+    ]
+    assert {r["Metadata_PositionX"] for r in rows} == {"0"}
+    told = capsys.readouterr().err
+    assert "by 2 index files" in told
+    assert "not there" not in told and "left out" not in told
+    bucket.put_tree(source, "x")
+    more = ("--overwrite", "--plate-from", "folder", "--endpoint-url", server.url)
+    there = made(f"{bucket.url}/x", tmp_path, *more)
+    assert [r["PathName_Alexa488"] for r in there] == [
+        f"{bucket.url}/x/{plate}/Images" for plate in ("P 1", "P 1", "P 2", "P 2")
+    ]
+
+
+def test_an_index_never_names_what_lies_above_it(tmp_path: Path) -> None:
+    archived(tmp_path / "s" / "P1")
+    index = archived(tmp_path / "s" / "P2")
+    index.write_text(index.read_text().replace("<URL>Images/", "<URL>../P1/Images/"))
+    error = refused(
+        Exit.MALFORMED_INPUT, "names a file outside", main, [str(tmp_path / "s"), "--dry-run"]
+    )
+    assert f"{index}, line 62: '../P1/Images/r02c03f01p01-ch1sk1fk1fl1.tiff'" in str(error)
 
 
 def test_what_the_index_and_the_folder_do_not_share_is_named(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bpcp.errors import BpcpError, Exit
+from bpcp.images import index as index_files
 from bpcp.images import phenix
 from bpcp.images.record import Image
 
@@ -198,13 +199,13 @@ def test_other_names(name: str) -> None:
     [(1, 1, "A01"), (16, 24, "P24"), (26, 9, "Z09"), (27, 1, "AA01"), (32, 48, "AF48")],
 )
 def test_wells(row: int, col: int, name: str) -> None:
-    assert phenix.well(row, col) == name
+    assert index_files.well(row, col) == name
 
 
 @pytest.mark.parametrize(("row", "col"), [(0, 1), (1, 0), (33, 1), (1, 49), (10**9, 1)])
 def test_no_such_well(row: int, col: int) -> None:
     with pytest.raises(ValueError, match=f"no plate has row {row}, column {col}"):
-        phenix.well(row, col)
+        index_files.well(row, col)
 
 
 # --- what is refused
@@ -335,7 +336,7 @@ def test_no_such_index(tmp_path: Path, name: str) -> None:
 
 
 def test_memory_does_not_hold_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phenix, "_CHUNK", 1 << 14)
+    monkeypatch.setattr(index_files, "_CHUNK", 1 << 14)
 
     def peak(number: int) -> int:
         path = written(tmp_path, *(an_image(f"{n}.tiff", FieldID=f"{n}") for n in range(number)))

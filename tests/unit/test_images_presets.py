@@ -266,6 +266,9 @@ def test_a_regex_that_can_not_do_is_refused(pattern: str, what: str) -> None:
     [
         ("/data/P1", "P1"),
         ("/data/P1/Images", "P1"),
+        ("/data/P1/Image", "P1"),
+        ("/data/P1/Projection", "P1"),
+        ("/data/P1/Projections", "P1"),
         ("/data/P1/TimePoint_1/ZStep_2", "P1"),
         ("/data/BR00117035__2021-05-02T16_02_51-Measurement 1/Images", "BR00117035"),
         ("/data/BR00117035__2021-05-02T16_02_51-Measurement1", "BR00117035"),
