@@ -125,19 +125,26 @@ def _examples(
     return list(found.items())
 
 
-def _complete(args: argparse.Namespace, store: Store, names: dict[str, str], say: _Say) -> None:
-    """Refuse places with two files and, unless they are to be dropped, incomplete image sets."""
+def _refuse_doubled(store: Store) -> None:
+    """Refuse places with two files."""
     count, doubled = store.doubled(report.SHOWN)
-    if count:
-        lines = [f"\n    {report.shown(a)}\n      and {report.shown(b)}" for a, b, *_ in doubled]
-        more = f"\n    … and {count - len(doubled):,} more" if count > len(doubled) else ""
-        raise BpcpError(
-            Exit.MALFORMED_INPUT,
-            f"{report.counted(count, 'place has', 'places have')} more than one file:"
-            f"{''.join(lines)}{more}",
-            "if they are of different plates: --plate-from folder; else give SOURCE the folder"
-            " of one of them, or tell them apart by --regex",
-        )
+    if not count:
+        return
+    lines = [f"\n    {report.shown(a)}\n      and {report.shown(b)}" for a, b, *_ in doubled]
+    more = f"\n    … and {count - len(doubled):,} more" if count > len(doubled) else ""
+    raise BpcpError(
+        Exit.MALFORMED_INPUT,
+        f"{report.counted(count, 'place has', 'places have')} more than one file:"
+        f"{''.join(lines)}{more}",
+        "if they are of different plates: --plate-from folder; else give SOURCE the folder"
+        " of one of them, or tell them apart by --regex",
+    )
+
+
+def _refuse_incomplete(
+    args: argparse.Namespace, store: Store, names: dict[str, str], say: _Say
+) -> None:
+    """Refuse incomplete image sets, unless they are to be dropped; say what there is."""
     store.sort()
     found = report.account(store.sets(), list(names))
     lines = report.troubles(found, names)
@@ -237,7 +244,8 @@ def main(argv: Sequence[str]) -> int:
         for note in notes:
             say(note)
         store.drop_channels(set(seen) - set(names))
-        _complete(args, store, names, say)
+        _refuse_doubled(store)
+        _refuse_incomplete(args, store, names, say)
         if target is None or args.dry_run:
             return Exit.OK
         columns = _columns(store, names)

@@ -17,6 +17,7 @@ from xml.parsers import expat
 from bpcp.errors import BpcpError, Exit
 from bpcp.images import natural
 from bpcp.images.record import Image
+from bpcp.images.report import counted
 
 _CHUNK = 1 << 20
 _EARLY_END = (
@@ -359,5 +360,5 @@ class Left:
         """Say it, where there is something to say."""
         if not self.count:
             return []
-        plural = "" if self.count == 1 else "s"
-        return [f"{self.count:,} {self.what}{plural} left out: {self.reason} (first: {self.first})"]
+        number = counted(self.count, self.what)
+        return [f"{number} left out: {self.reason} (first: {self.first})"]

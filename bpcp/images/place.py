@@ -71,18 +71,7 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
             placed.notes += [f"{shown(name)}: {note}" for note in index.notes]
             placed.indexes += 1
     if placed.indexes:
-        count, paths = store.absent(SHOWN)
-        if count:
-            placed.notes.append(
-                f"{counted(count, 'image')} in the index, but not there:"
-                f" {some([shown(p) for p in paths], count)}"
-            )
-        count, paths = store.beside(SHOWN)
-        if count:
-            placed.notes.append(
-                f"{counted(count, 'file')} not in the index, left out:"
-                f" {some([shown(p) for p in paths], count)}"
-            )
+        placed.notes += _not_shared(store)
     _by_name(store, placer, placed)
     if placer.preset.name != "regex":
         flat = store.drop_projections()
@@ -91,6 +80,17 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
                 f"{counted(flat, 'projection')} of plates that have z planes, left out"
             )
     return placed
+
+
+def _not_shared(store: Store) -> Iterator[str]:
+    """Say which images only the index has, and drop them; and which files it does not name."""
+    # in this order: a folder of which the index has nothing right goes by its names
+    for what, why, (count, paths) in (
+        ("image", "in the index, but not there", store.absent(SHOWN)),
+        ("file", "not in the index, left out", store.beside(SHOWN)),
+    ):
+        if count:
+            yield f"{counted(count, what)} {why}: {some([shown(p) for p in paths], count)}"
 
 
 def _by_name(store: Store, placer: Placer, placed: Placed) -> None:

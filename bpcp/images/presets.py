@@ -237,7 +237,7 @@ class Placer:
 
     def indexed(self, image: Image, folder: str) -> Image:
         """Give an image that an index in a folder placed the plate and metadata of that folder."""
-        found = self.folder_groups(folder) or {}
+        found = self._folder_groups(folder) or {}
         more = tuple((k, clean(v)) for k, v in found.items() if k not in _PLACES)
         from_folder = self.plate_from == "folder" or "plate" in found
         plate = "" if from_folder else image.plate
@@ -254,10 +254,10 @@ class Placer:
         return named if named and source == "name" else self._folder_plate(folder)
 
     def _folder_plate(self, folder: str) -> str:
-        found = (self.folder_groups(folder) or {}).get("plate", "")
+        found = (self._folder_groups(folder) or {}).get("plate", "")
         return _MEASURED.sub("", found) if found else plate_folder(folder)
 
-    def folder_groups(self, folder: str) -> dict[str, str] | None:
+    def _folder_groups(self, folder: str) -> dict[str, str] | None:
         """Give what the folder says; None where it doesn't fit."""
         if folder not in self._folders:
             pattern = self.preset.folder
@@ -269,7 +269,7 @@ class Placer:
         if self.preset.name == "regex":
             found = self.preset.names[0].search(self.shown(folder, name))
             return None if found is None else _filled(found)
-        above = self.folder_groups(folder)
+        above = self._folder_groups(folder)
         if above is None and self.preset.needs_folder:
             return None
         for pattern in self.preset.names:
@@ -308,37 +308,9 @@ def plate_folder(folder: str) -> str:
     return _MEASURED.sub("", parts[-1]) if parts else ""
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How well a preset fits a sample of files.
-
-    Attributes
-    ----------
-    share : float
-        0 to 1.
-    placed : list of (str, Image)
-        What it understood: paths below the source, and their places.
-    strange : list of str
-        What it did not.
-    """
-
-    preset: Preset
-    share: float
-    placed: list[tuple[str, Image]]
-    strange: list[str]
-
-
-def fit(placer: Placer, sample: Sequence[tuple[str, str]]) -> Fit:
-    """Try a preset on some files: folders and names."""
-    placed, strange = [], []
-    for folder, name in sample:
-        image = placer.place(folder, name)
-        shown = placer.shown(folder, name)
-        if image is None:
-            strange.append(shown)
-        else:
-            placed.append((shown, image))
-    return Fit(placer.preset, len(placed) / max(1, len(sample)), placed, strange)
+def share(placer: Placer, sample: Sequence[tuple[str, str]]) -> float:
+    """Give how much of a sample of folders and names a preset fits, 0 to 1."""
+    return sum(placer.place(*file) is not None for file in sample) / max(1, len(sample))
 
 
 def detect(
@@ -358,23 +330,23 @@ def detect(
     BpcpError
         65 where none fits, or several do; the message shows names, and how to describe them.
     """
-    fits = [fit(Placer(p, root), sample) for p in PRESETS.values()]
-    good = [f for f in fits if f.share >= ENOUGH]
-    if any(f.preset is GALLERY for f in good):
+    shares = [(share(Placer(p, root), sample), p) for p in PRESETS.values()]
+    good = [preset for fits, preset in shares if fits >= ENOUGH]
+    if GALLERY in good:
         return GALLERY
     if len(good) == 1:
-        return good[0].preset
+        return good[0]
     indexed = [p for p in INSTRUMENTS if p.index and any(p.index.fullmatch(n) for _, n in beside)]
     if not good and len(indexed) == 1:
         return indexed[0]
     shown = "".join(f"\n    {Placer(PHENIX, root).shown(*file)!r}" for file in _spread(sample))
     if good:
-        names = " and ".join(f.preset.name for f in good)
+        names = " and ".join(preset.name for preset in good)
         raise BpcpError(
             Exit.MALFORMED_INPUT, f"the names fit several presets: {names}{shown}", "--preset NAME"
         )
-    best = sorted((f for f in fits if f.share > 0), key=lambda f: -f.share)[:3]
-    tried = ", ".join(f"{f.preset.name} fits {f.share:.0%}" for f in best) or "no preset fits any"
+    best = sorted((s for s in shares if s[0] > 0), key=lambda s: -s[0])[:3]
+    tried = ", ".join(f"{p.name} fits {fits:.0%}" for fits, p in best) or "no preset fits any"
     raise BpcpError(
         Exit.MALFORMED_INPUT,
         f"what named these images? {tried}; names are:{shown}",

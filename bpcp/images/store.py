@@ -109,12 +109,6 @@ class Store:
         """Count the files."""
         return self._number("SELECT count(*) FROM file")
 
-    def files(self) -> Iterator[tuple[str, str]]:
-        """Give all files in the order in which they were taken."""
-        texts = self._words["folder"].texts
-        for folder, name in self._db.execute("SELECT folder, name FROM file ORDER BY rowid"):
-            yield texts[folder], name
-
     def sample(self, size: int) -> list[tuple[str, str]]:
         """Give at most `size` files, evenly from among all."""
         total = self.count_files()
@@ -155,10 +149,6 @@ class Store:
     def count_images(self) -> int:
         """Count the images."""
         return self._number("SELECT count(*) FROM image")
-
-    def count_sets(self) -> int:
-        """Count the image sets."""
-        return self._number(f"SELECT count(*) FROM (SELECT DISTINCT {_SET} FROM image)")  # noqa: S608
 
     def count_wells(self) -> int:
         """Count the wells, of all plates."""
@@ -213,7 +203,7 @@ class Store:
         return count, shown
 
     def unplaced(self) -> Iterator[tuple[str, str]]:
-        """Give the files in whose folder no file is placed so far, in the order of `files`."""
+        """Give the files in whose folder no file is placed so far, as they were taken."""
         texts = self._words["folder"].texts
         placed = {i for (i,) in self._db.execute("SELECT DISTINCT folder FROM image")}
         # a list of its own: what is placed meanwhile must not change it

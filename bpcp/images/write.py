@@ -16,6 +16,8 @@ from bpcp.errors import BpcpError, Exit
 from bpcp.images import natural
 from bpcp.images.store import ImageSet
 
+_FILE = ("FileName", "PathName")
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -74,9 +76,6 @@ class Columns:
         if self.t:
             cells.append(found.t)
         return [*cells, *(found.extra.get(name, "") for name in self.extra)]
-
-
-_FILE = ("FileName", "PathName")
 
 
 def rows(sets: Iterable[ImageSet], columns: Columns) -> Iterator[list[str]]:
