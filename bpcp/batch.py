@@ -129,6 +129,15 @@ def packing(path: Path) -> str | None:
         return str(b64encode(run["Experiment"][_DICTIONARY]["data"][()].tobytes()))
 
 
+def packed(path: Path) -> dict[int, str]:
+    """Give each image set as it is packed, as an image table spells it; by ImageNumber."""
+    with _opened(path) as (_, run):
+        if _PACKED not in run["Image"]:
+            return {}
+        data, index = (run["Image"][_PACKED][name][()] for name in ("data", "index"))
+    return {int(n): str(b64encode(data[start:end].tobytes())) for n, start, end in index}
+
+
 def count(path: Path) -> int:
     """Count the image sets of a batch file."""
     with _opened(path) as (_, run):

@@ -210,6 +210,7 @@ def merge(workspace: Workspace) -> Merged:
         frozenset(run["columns"]),
         experiment.own_text(run),
         shows_batch=run.get("batch") == "given",
+        packed=_packed(workspace, run),
     )
     order = runs(found)
     _allow_many_open_files()
@@ -252,6 +253,14 @@ def merge(workspace: Workspace) -> Merged:
         {"state": state, "tables": result.tables, "formats": last.get("formats", [])},
     )
     return result
+
+
+def _packed(workspace: Workspace, run: Json) -> dict[int, str]:
+    if run.get("batch") != "own":
+        return {}
+    from bpcp import batch
+
+    return batch.packed(workspace.whole_batch)
 
 
 def write_formats(workspace: Workspace, merged: Merged, asked: Sequence[str]) -> list[Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import pathname2url
@@ -18,6 +18,8 @@ from urllib.request import pathname2url
 from bpcp import staging, tables
 from bpcp.errors import BpcpError, Exit
 from bpcp.tables import Kind, Shape, Spelling, Summary
+
+_PACKED = "ImageSet_ImageSet"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,9 @@ class Restorer:
         Makes the user's own pipeline of one that CellProfiler ran and wrote down.
     shows_batch : bool
         Whether the user gave a batch file, so that one process would have told of it.
+    packed : mapping of int to str
+        By ImageNumber: how image sets are packed today. That depends on the whole list of files,
+        which may have changed since some chunks were done.
     """
 
     analysis: str
@@ -106,6 +111,7 @@ class Restorer:
     typed: frozenset[str]
     text: Callable[[str], str] = str
     shows_batch: bool = False
+    packed: Mapping[int, str] = field(default_factory=dict)
 
     def group(self, name: str, number: int) -> str:
         """Give a Group_ measurement of an image set."""
@@ -201,6 +207,8 @@ def _changes(table: Table, source: Source, restorer: Restorer) -> dict[int, Chan
         elif name.startswith(("URL_", "ObjectsURL_")):
             own = f"file:{pathname2url(source.output)}"
             found[i] = _move_home(source, own, f"file:{pathname2url(restorer.analysis)}")
+        elif name == _PACKED and restorer.packed:
+            found[i] = _pack(restorer)
         elif source.mirror and name.startswith(("FileName_", "ObjectsFileName_")):
             found[i] = _move_home(source, source.output, restorer.analysis)
         elif (
@@ -218,6 +226,10 @@ def _renumber(source: Source) -> Change:
 
 def _regroup(restorer: Restorer, name: str) -> Change:
     return lambda _, number: restorer.group(name, number)
+
+
+def _pack(restorer: Restorer) -> Change:
+    return lambda cell, number: restorer.packed.get(number, cell)
 
 
 def _move_home(source: Source, own: str, home: str) -> Change:

@@ -205,3 +205,7 @@ def test_the_dictionary_is_spelled_as_in_an_experiment_table(tmp_path: Path) -> 
         own = run["Experiment"].create_group("ImageSet_Zip_Dictionary")
         own.create_dataset("data", data=np.frombuffer(b"<?xml", dtype=np.uint8))
     assert batch.packing(path) == "b'PD94bWw='"
+
+
+def test_packed_image_sets_are_spelled_as_in_an_image_table(tmp_path: Path) -> None:
+    assert batch.packed(made(tmp_path))[2] == "b'c2V0IDI7'"
