@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit, run_main
@@ -34,6 +35,17 @@ JVM_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmn24m"
 # What CellProfiler logs when a module is done with an image set.
 MODULE_DONE = r": Image # (\d+), module (\S+) # (\d+): CPU_time"
 _MODULE_DONE = re.compile(MODULE_DONE.encode())
+
+_TRACEBACK = re.compile(r"^(?=Traceback \(most recent call last\):$)", re.MULTILINE)
+_ERROR = re.compile(r"^[\w.]*(?:Error|Exception): .*$", re.MULTILINE)
+# The lines before tracebacks: of a pipeline, and of what CellProfiler goes on without.
+_NOT_LOADED = "Failed to load pipeline"
+_LEFT_OUT = re.compile(
+    r"(?:Could not load|Failed to load(?! pipeline$)) (\S+)$|(MySQL) could not be"
+)
+# What stands between the words about a module that is lacking and the reason, where that is known.
+DOES_NOT_LOAD = ", which does not load: "
+_LACKING = re.compile(r"Could not find the (\w+) module")
 
 # Beyond any real image set: CellProfiler lists the measurements, finds no image set, and ends.
 _NO_IMAGE_SET = "999999999"
@@ -321,9 +333,32 @@ def _ask(
 
 
 def _cause(done: subprocess.CompletedProcess[str]) -> str:
-    """Give the first error of a traceback: what follows is only about having met it."""
-    errors = re.findall(r"^\w*(?:Error|Exception): .*$", done.stderr, flags=re.MULTILINE)
-    return errors[0].strip() if errors else _tail(done)
+    """Give the first error of the traceback that tells why CellProfiler stopped.
+
+    What follows in it is only about having met that. CellProfiler goes on without a plugin, and
+    without mysqlclient, that it can't import: such an error counts where there is no other, or
+    where the module that it then lacks is that plugin's.
+
+    Source: cellprofiler_core 4.2.8.1, pipeline/_pipeline.py (setup_modules) and
+    utilities/core/modules/__init__.py (fill_modules); seen with plugins that fail.
+    """
+    loading: list[str] = []
+    others: list[str] = []
+    # of what it went on without, by name in small letters
+    without: dict[str, list[str]] = {}
+    errors, head = others, ""
+    for part in _TRACEBACK.split(done.stderr):
+        # with an empty line before it, it goes on from the last one
+        if left_out := _LEFT_OUT.match(head):
+            errors = without.setdefault((left_out[1] or left_out[2]).casefold(), [])
+        elif head:
+            errors = loading if head == _NOT_LOADED else others
+        errors += (line.strip() for line in _ERROR.findall(part))
+        head = (part.splitlines() or [""])[-1].strip()
+    found = next(chain(loading, others, *without.values()), "")
+    lacking = _LACKING.search(found)
+    why = without.get(lacking[1].casefold(), []) if lacking else []
+    return f"{found}{DOES_NOT_LOAD}{why[0]}" if why else found or _tail(done)
 
 
 def _tail(done: subprocess.CompletedProcess[str]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bpcp import imagesets, mend, pipeline
 from bpcp.check.findings import Finding, Severity, errors, exit_of, unmended
-from bpcp.check.pipeline import of_pipeline, row_range
+from bpcp.check.pipeline import of_folder, of_pipeline, row_range
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagesets import ImageSets
 from bpcp.mend import Mend
@@ -51,7 +53,8 @@ def vet(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Vetted:
         65 or 66 with the first thing that is wrong; 69 where CellProfiler is missing.
     """
     # twice: a batch file is made with the mended pipeline, and some findings need the image sets
-    mends = _mends(of_pipeline(pipe, None), pipe, settings)
+    first = [*of_pipeline(pipe, None), *of_folder(pipe, _tables_made_in(workspace, pipe, settings))]
+    mends = _mends(first, pipe, settings)
     ready = _mended(pipe, mends)
     sets = imagesets.of_run(workspace, ready, settings, row_range(pipe))
     found = of_pipeline(ready, sets.images)
@@ -65,6 +68,16 @@ def vet(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Vetted:
         and f.code.name != "pipeline-aggregates"
     ]
     return Vetted(_mended(ready, more), sets, [*mends, *more], warnings)
+
+
+def _tables_made_in(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Path:
+    """Give the folder of the processes that make a database's tables."""
+    if pipe.reads_list:
+        return settings.tmpdir or workspace.attempts
+    # as imagesets.batch_file: attempts find the tables made
+    if settings.tmpdir and settings.tmpdir.is_dir():
+        return settings.tmpdir
+    return Path(tempfile.gettempdir())
 
 
 def _mends(found: Sequence[Finding], pipe: Pipeline, settings: Settings) -> list[Mend]:

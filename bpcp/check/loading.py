@@ -110,6 +110,10 @@ def _unknown(pipe: Pipeline, module: Module, cause: str) -> Finding:
     what = f"the installed CellProfiler has no module {module.name}"
     if off:
         what += "; disabled or not, it reads no pipeline beyond one that it lacks"
+    if why := cause.partition(cellprofiler.DOES_NOT_LOAD)[2]:
+        what = f"it is a plugin that does not load: {why}"
+        remedy = "install what it needs beside CellProfiler"
+        return Finding(PLUGIN, place(module), what, remedy + (", or delete it" if off else ""))
     if module.name.casefold() in PLUGINS:
         remedy = (
             "name the plugins' folder: BPCP_CELLPROFILER='cellprofiler --plugins-directory DIR'"

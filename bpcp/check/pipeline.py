@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from bpcp import binding, imagelist
-from bpcp.check import loading, names, places
+from bpcp.check import databases, loading, names, places
+from bpcp.check.databases import of_folder
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.loading import loads
 from bpcp.check.modules import (
@@ -28,7 +29,7 @@ from bpcp.imagelist import ImageList
 from bpcp.mend import Mend
 from bpcp.pipeline import Kind, Module, Pipeline
 
-__all__ = ["CODES", "loads", "of_pipeline", "row_range"]
+__all__ = ["CODES", "loads", "of_folder", "of_pipeline", "row_range"]
 
 NO_LOADER = Code("pipeline-no-loader", Severity.ERROR, "the pipeline reads no images")
 MANY_LOADERS = Code("pipeline-many-loaders", Severity.ERROR, "the pipeline has several LoadData")
@@ -78,8 +79,8 @@ NO_TABLES = Code(
 )
 CODES: tuple[Code, ...] = (
     NO_LOADER, MANY_LOADERS, *loading.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE, *names.CODES,
-    *places.CODES, GCT, MYSQL, DATABASE, AGGREGATES, CROP_FIRST, GROUPS, DIGITS, NUMBERS,
-    OVERWRITE, PREFIX, NO_TABLES,
+    *places.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS,
+    NUMBERS, OVERWRITE, PREFIX, NO_TABLES,
 )  # fmt: skip
 
 _RANGED = "Process just a range of rows?"
@@ -113,6 +114,7 @@ def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
         *names.of_names(pipe, images),
         *places.of_places(pipe),
         *_exports(pipe),
+        *databases.of_databases(pipe),
         *_together(pipe, images),
         *_digits(pipe, images),
         *_numbers(pipe),

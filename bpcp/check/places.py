@@ -11,7 +11,7 @@ from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.modules import INPUT_FILES, OUTPUT_FOLDERS, REVISIONS, active, holds, place
 from bpcp.errors import Exit
 from bpcp.mend import Mend, mended
-from bpcp.pipeline import Module, Pipeline
+from bpcp.pipeline import Kind, Module, Pipeline
 
 OUTPUT_ELSEWHERE = Code(
     "pipeline-output-elsewhere",
@@ -40,7 +40,12 @@ READS_OUTPUT = Code(
     "a module reads a file from the default output folder, which is empty as a process starts",
     Exit.NO_INPUT,
 )
-CODES = (OUTPUT_ELSEWHERE, PATH_MISSING, PLUGIN_PATH, DEFAULT_INPUT, READS_OUTPUT)
+ESCAPED = Code(
+    "pipeline-batch-escaped",
+    Severity.WARNING,
+    "CreateBatchFiles made plain text of the metadata in a folder's name",
+)
+CODES = (OUTPUT_ELSEWHERE, PATH_MISSING, PLUGIN_PATH, DEFAULT_INPUT, READS_OUTPUT, ESCAPED)
 
 _OUT = "Default Output Folder"
 _BELOW_OUT = "Default Output Folder sub-folder"
@@ -55,7 +60,9 @@ _KINDS = {
 _TO_OUT = f"set its {{}} to {_OUT}, or a sub-folder of it"
 # Folders are parted by "/", or by "\" in a pipeline made on Windows, where no tag follows.
 _PARTING = re.compile(r"/+|\\+(?!g<)")
-_ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]|\\\\")
+# Two backslashes are one to CellProfiler, and what follows is no tag.
+_NO_TAG = re.compile(r"(?<!\\)(?:\\\\)*\\(\\g<.+?>)")
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]|\\\\(?!g<)")
 
 
 @dataclass(frozen=True)
@@ -88,13 +95,18 @@ class Folder:
             and ".." not in Path(self.path).parts
         )
 
+    @property
+    def is_named(self) -> bool:
+        """Whether CellProfiler looks at the rest."""
+        return self.kind not in (_OUT, _INPUTS[0])
+
     def __str__(self) -> str:
         return f"{self.kind} {self.path}".rstrip()
 
 
 def of_places(pipe: Pipeline) -> list[Finding]:
     """Find folders that a run can't write to as they are, and files that it would not find."""
-    return [*_written(pipe), *_read(pipe), *_of_plugins(pipe)]
+    return [*_written(pipe), *_escaped(pipe), *_read(pipe), *_of_plugins(pipe)]
 
 
 def _outputs(pipe: Pipeline) -> Iterator[tuple[Module, int, Folder]]:
@@ -130,6 +142,27 @@ def _written(pipe: Pipeline) -> Iterator[Finding]:
             remedy,
             mends=mends_of(pipe, mend),
         )
+
+
+def _escaped(pipe: Pipeline) -> Iterator[Finding]:
+    r"""Find what CreateBatchFiles does to folders: "overlays/\g<Plate>" has two backslashes then.
+
+    Source: cellprofiler_core 4.2.8.1, setting/text/_directory.py (alter_for_create_batch_files,
+    join_parts), measurement/_measurements.py (apply_metadata).
+    """
+    if pipe.kind is not Kind.BATCH:
+        return
+    for module, _, folder in _outputs(pipe):
+        # what lies elsewhere gets a new name anyway
+        if folder.kind == _BELOW_OUT and folder.is_within and (tag := _NO_TAG.search(folder.path)):
+            yield Finding(
+                ESCAPED,
+                place(module),
+                f"CreateBatchFiles doubled the backslash in {folder.path}: its files all go to one"
+                f" folder called {tag[1]}",
+                "run the pipeline and its list of files instead, or make the batch file by"
+                " ./run_batchfile_pipeline.sh",
+            )
 
 
 def mends_of(pipe: Pipeline, mend: Mend) -> tuple[Mend, ...]:

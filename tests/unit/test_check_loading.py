@@ -34,6 +34,27 @@ Traceback (most recent call last):
     raise ValueError("Failed to load %s" % options.pipeline_filename)
 ValueError: Failed to load x.cppipe
 """
+# What it wrote before that of what it goes on without: a plugin, or mysqlclient.
+LEFT_OUT = """\
+{head}
+Traceback (most recent call last):
+  File "utilities/core/modules/__init__.py", line 71, in add_module
+    import {package}
+ModuleNotFoundError: No module named '{package}'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "x.py", line 3, in <module>
+    raise ImportError("no {package}")
+ImportError: no {package}
+"""
+MYSQL = LEFT_OUT.format(head="MySQL could not be loaded.", package="MySQLdb")
+PLUGINS = "".join(
+    LEFT_OUT.format(head=head, package=package)
+    for head, package in (("Could not load runcellpose", "cellpose"), ("Failed to load Odd", "odd"))
+)
+PLUGINS += "could not load these modules: odd,runcellpose\n"
 FAKE = """\
 #!/usr/bin/env python3
 import pathlib, shutil, sys
@@ -147,6 +168,49 @@ def test_what_else_it_says_is_passed_on(answer: Any, parts: tuple[str, ...], rem
     finding = only(loads(piped(*parts, EXPORT), IMAGES))
     assert finding.code.name == "pipeline-unloadable"
     assert finding.what.endswith("No module named 'cellpose'") and remedy in finding.remedy
+
+
+@pytest.mark.parametrize("before", [MYSQL, PLUGINS, MYSQL + PLUGINS])
+def test_what_it_goes_on_without_hides_nothing(answer: Any, before: str) -> None:
+    answer(before + lacking("MeasureTextures"))
+    finding = only(loads(piped(strange("MeasureTextures"), EXPORT), IMAGES))
+    assert finding.code.name == "pipeline-unknown-module"
+    assert finding.place == "module 2, MeasureTextures"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "cause"),
+    [
+        # what follows "Failed to load pipeline"
+        (
+            "ValueError: said by the way\n"
+            + MYSQL
+            + lacking("", "Invalid format for setting: x{}"),
+            "ValueError: Invalid format for setting: x",
+        ),
+        # an end that no line announces
+        (
+            MYSQL + "Traceback (most recent call last):\n  x\nh5py.errors.OpenError: gone\n",
+            "h5py.errors.OpenError: gone",
+        ),
+        (PLUGINS, "ModuleNotFoundError: No module named 'cellpose'"),
+        ("Picked up JAVA_TOOL_OPTIONS: x\nkilled\n", "killed"),
+    ],
+)
+def test_the_error_that_counts(answer: Any, stderr: str, cause: str) -> None:
+    answer(stderr)
+    finding = only(loads(piped(EXPORT), IMAGES))
+    assert finding.code.name == "pipeline-unloadable"
+    assert finding.what == f"CellProfiler can't load it: {cause}"
+
+
+@pytest.mark.parametrize(("flags", "ending"), [("True", "CellProfiler"), ("False", "delete it")])
+def test_a_plugin_that_is_there_and_does_not_load(answer: Any, flags: str, ending: str) -> None:
+    answer(MYSQL + PLUGINS + lacking("RunCellpose"))
+    finding = only(loads(piped(strange("RunCellpose", f"enabled:{flags}"), EXPORT), IMAGES))
+    assert finding.code.name == "pipeline-plugin-missing"
+    assert finding.what.endswith("does not load: ModuleNotFoundError: No module named 'cellpose'")
+    assert finding.remedy.startswith("install") and finding.remedy.endswith(ending)
 
 
 def test_no_cellprofiler_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from conftest import EXPORT, HOSTILE, IDENTIFY, ROOT, SAVE, load_data, pipeline_
 
 from bpcp import binding, pipeline
 from bpcp.check.findings import Finding, Severity, errors
-from bpcp.check.pipeline import CODES, of_pipeline, row_range
+from bpcp.check.pipeline import CODES, of_folder, of_pipeline, row_range
 from bpcp.errors import Exit
 from bpcp.imagelist import ImageList
 from bpcp.mend import mended, unmended
@@ -59,7 +59,7 @@ def test_each_code_has_a_section_in_the_docs_and_a_test_that_names_it() -> None:
     names = [code.name for code in CODES]
     assert len(set(names)) == len(names)
     sections = re.findall(r"^### `(pipeline-.*)`$", docs, re.MULTILINE)
-    assert sorted(n for n in sections if not n.startswith("pipeline-database-")) == sorted(names)
+    assert sorted(sections) == sorted(names)
     for name in names:
         assert re.fullmatch(r"pipeline(-[a-z]+)+", name)
         assert f'"{name}"' in tests
@@ -108,6 +108,13 @@ def test_a_range_of_rows_is_taken_over() -> None:
     assert "rows 3 to 7" in finding.what and not errors([finding])
     assert row_range(after_mending(pipe, finding)) is None
     assert row_range(piped(EXPORT)) is None
+
+
+@pytest.mark.parametrize("rows", ["3,7", "7,3", "x"])
+def test_a_batch_file_holds_just_those_rows_already(rows: str) -> None:
+    load = load_data(ranged="Yes").replace("1,100000", rows)
+    assert "pipeline-row-range" in codes(piped(EXPORT, load=load))
+    assert codes(piped(EXPORT, load=load, kind=Kind.BATCH)) == []
 
 
 @pytest.mark.parametrize("rows", ["7,3", "0,3", "x"])
@@ -409,6 +416,40 @@ def test_other_modules_that_write(text: str, counts: bool) -> None:
     assert ("pipeline-output-elsewhere" in codes(piped(text))) is counts
 
 
+@pytest.mark.parametrize(
+    ("place", "tag"),
+    [
+        (r"overlays/\\g<Plate>/\\g<Well>", r"\g<Plate>"),
+        (r"\\g<Plate>/masks", r"\g<Plate>"),
+        # one backslash behind a real one
+        (r"a\\\g<Plate>", ""),
+        # as CellProfiler 3 wrote a tag
+        (r"a\\\\g<Plate>", ""),
+        (r"overlays/\g<Plate>", ""),
+        ("overlays/(?<Plate>)", ""),
+    ],
+)
+def test_metadata_that_a_batch_file_made_plain_text(place: str, tag: str) -> None:
+    text = saved(f"Output file location:{FOLDER}{place}")
+    assert codes(piped(text, EXPORT)) == []
+    pipe = piped(text, EXPORT, kind=Kind.BATCH)
+    if not tag:
+        assert codes(pipe) == []
+        return
+    finding = only("pipeline-batch-escaped", pipe)
+    assert codes(pipe) == ["pipeline-batch-escaped"]
+    assert finding.place == "module 2, SaveImages" and finding.code.severity is Severity.WARNING
+    assert finding.what.endswith(f"called {tag}") and "run_batchfile_pipeline" in finding.remedy
+
+
+def test_a_folder_of_a_batch_file_that_is_mended_has_its_metadata_again() -> None:
+    text = saved(r"Output file location:Elsewhere...|/data/out/\\g<Plate>/masks")
+    pipe = piped(text, EXPORT, kind=Kind.BATCH)
+    assert codes(pipe) == ["pipeline-output-elsewhere"]
+    mends = only("pipeline-output-elsewhere", pipe).mends
+    assert [m.new for m in mends] == [rf"{FOLDER}out/\g<Plate>/masks"]
+
+
 def rules(folder: str, file: str, mode: str = "Rules") -> str:
     return module(
         "FilterObjects",
@@ -484,6 +525,125 @@ def test_databases() -> None:
     assert codes(piped(module("ExportToDatabase", "Database type:SQLite"))) == ["pipeline-database"]
     finding = only("pipeline-mysql", piped(module("ExportToDatabase", "Database type:MySQL")))
     assert errors([finding]) and "SQLite" in finding.remedy
+
+
+def database(kind: str = "SQLite", **settings: str) -> str:
+    """Give ExportToDatabase; a setting is named by the first word of its label."""
+    labels = {
+        "maximum": ("Maximum # of characters in a column name", "64"),
+        "output": ("Output file location", "Default Output Folder|"),
+        "name": ("Name the SQLite database file", "DefaultDB.db"),
+        "experiment": ("Experiment name", "MyExpt"),
+        "export": ("Export measurements for all objects to the database?", "All"),
+        "create": (
+            "Create one table per object, a single object table or a single object view?",
+            "Single object table",
+        ),
+    }
+    lines = (f"{label}:{settings.pop(name, value)}" for name, (label, value) in labels.items())
+    made = module("ExportToDatabase", f"Database type:{kind}", *lines)
+    assert not settings
+    return made
+
+
+PER_OBJECT = {"create": "One table per object type"}
+
+
+@pytest.mark.parametrize(("length", "is_short"), [("17", True), ("10", True), ("18", False)])
+def test_names_of_columns_that_are_shortened(length: str, is_short: bool) -> None:
+    pipe = piped(database(maximum=length))
+    assert codes(pipe)[:-1] == (["pipeline-database-names"] if is_short else [])
+    if is_short:
+        finding = only("pipeline-database-names", pipe)
+        assert errors([finding]) and f"have {length} characters" in finding.what
+        assert finding.code.exit is Exit.MALFORMED_INPUT and finding.remedy.endswith("to 64")
+
+
+@pytest.mark.parametrize(
+    ("place", "is_wrong"),
+    [
+        (rf"{FOLDER}a/\g<Plate>", True),
+        (f"{FOLDER}a(?<Plate>)", True),
+        (r"Elsewhere...|/data/\g<Plate>", True),
+        # CellProfiler does not look behind this
+        (r"Default Output Folder|\g<Plate>", False),
+        (f"{FOLDER}a b/c..d", False),
+    ],
+)
+def test_metadata_in_the_folder_of_a_database(place: str, is_wrong: bool) -> None:
+    pipe = piped(database(output=place))
+    assert ("pipeline-database-folder" in codes(pipe)) is is_wrong
+    if is_wrong:
+        finding = only("pipeline-database-folder", pipe)
+        assert errors([finding]) and "without metadata" in finding.remedy
+
+
+def test_a_folder_elsewhere_is_mended_for_a_database_too() -> None:
+    pipe = piped(database(output="Elsewhere...|/data/base"))
+    finding = only("pipeline-output-elsewhere", pipe)
+    assert codes(after_mending(pipe, finding)) == ["pipeline-database"]
+    # and its metadata are wrong before and after
+    tagged = piped(database(output=r"Elsewhere...|/data/\g<Plate>"))
+    after = after_mending(tagged, only("pipeline-output-elsewhere", tagged))
+    assert codes(after) == ["pipeline-database-folder", "pipeline-database"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_wrong"),
+    [("/data/x.db", True), ("a/../../x.db", True), ("..", True), ("a/x..db", False)],
+)
+def test_a_database_that_leaves_the_output_folder(name: str, is_wrong: bool) -> None:
+    pipe = piped(database(name=name))
+    assert codes(pipe)[:-1] == (["pipeline-database-folder"] if is_wrong else [])
+    if is_wrong:
+        assert only("pipeline-database-folder", pipe).what.endswith(f"folder: {name}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "label"),
+    [
+        ({"experiment": "Ann's"}, "Experiment name"),
+        ({"experiment": "Ann's", **PER_OBJECT}, "Experiment name"),
+        ({"name": "Ann's.db"}, "Name the SQLite database file"),
+        ({"output": f"{FOLDER}Ann's"}, "Output file location"),
+        ({"name": "Ann's.db", "export": "Select...", **PER_OBJECT}, "Name the SQLite"),
+        # the path is in no statement then
+        ({"name": "Ann's.db", **PER_OBJECT}, ""),
+        ({"output": "Default Output Folder|Ann's"}, ""),
+        ({"name": 'x "y".db'}, ""),
+    ],
+)
+def test_quotes_that_break_a_statement(settings: dict[str, str], label: str) -> None:
+    pipe = piped(database(**settings))
+    assert codes(pipe)[:-1] == (["pipeline-database-quote"] if label else [])
+    if label:
+        finding = only("pipeline-database-quote", pipe)
+        assert errors([finding]) and label in finding.what
+    # its tables are made by then
+    batch = piped(database(**settings), kind=Kind.BATCH)
+    assert codes(batch) == ["pipeline-database"]
+
+
+def test_a_quote_in_the_folder_where_processes_work(tmp_path: Path) -> None:
+    folder = tmp_path / HOSTILE
+    pipe = piped(database(), database(), database(kind="MySQL"), EXPORT)
+    (finding,) = of_folder(pipe, folder)
+    assert finding.code.name == "pipeline-database-quote" and errors([finding])
+    assert finding.place == "module 2, ExportToDatabase; module 3, ExportToDatabase"
+    assert finding.what.endswith(str(folder)) and "-t" in finding.remedy
+    assert of_folder(pipe, tmp_path / HOSTILE.replace("'", "")) == []
+    for other in (
+        piped(EXPORT),
+        piped(database(**PER_OBJECT)),
+        piped(database(kind="MySQL")),
+        piped(database(), kind=Kind.BATCH),
+    ):
+        assert of_folder(other, folder) == []
+
+
+def test_a_database_server_is_another_matter() -> None:
+    wrong = {"maximum": "10", "output": rf"{FOLDER}\g<Plate>", "name": "../x", "experiment": "'"}
+    assert codes(piped(database(**wrong, kind="MySQL"))) == ["pipeline-mysql"]
 
 
 def test_no_tables() -> None:

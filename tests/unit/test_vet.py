@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,3 +81,19 @@ def test_image_sets_can_be_left_out_but_not_all(screen: Screen) -> None:
     found = vetted(screen, load_data(), IDENTIFY, EXPORT)
     assert vet.without(found, [2, 5]).sets.images.lines == (3, 4)
     refused(Exit.MALFORMED_INPUT, "no image set is left", vet.without, found, [2, 3, 4, 5])
+
+
+def test_a_quote_in_the_folder_of_a_database_is_refused(screen: Screen, tmp_path: Path) -> None:
+    database = """
+ExportToDatabase:[module_num:5|enabled:True|wants_pause:False]
+    Database type:SQLite
+    Name the SQLite database file:a.db
+    Maximum # of characters in a column name:64
+    Output file location:Default Output Folder|
+"""
+    call = (screen, load_data(), IDENTIFY, database)
+    error = refused(Exit.MALFORMED_INPUT, "quote", vetted, *call)
+    assert "-t" in error.todo
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    assert vetted(*call, tmpdir=plain).pipe.named("ExportToDatabase")
