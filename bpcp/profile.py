@@ -131,7 +131,7 @@ def _notes(subject: Subject, run: Json) -> Iterator[str]:
             f"{subject.lacking:,} of the image sets looked at lack a file and were left out;"
             " a run names them"
         )
-    if run["reads_whole_list"]:
+    if run["reads_whole_list"] and not run.get("batch"):
         yield "each process of a run reads the whole list: its start takes longer than measured"
     if names := binding.aggregators(subject.pipe):
         yield f"{', '.join(names)} needs whole groups: expect more memory than parts of them took"

@@ -67,7 +67,8 @@ class Bench:
         """Lay out the folder of a process, 1-based, and give what it is to do."""
         cut = self.subject.cut
         places = [c.place for c in chosen]
-        chunk = next(iter(chunks_of(cut, [places], whole=False, recipe="")))
+        whole, keys = cut.batched, self.subject.pipe.group_keys
+        chunk = next(iter(chunks_of(cut, [places], whole=whole, recipe="", keys=keys)))
         home = self.folder / str(number)
         for name in ("output", "tmp"):
             (home / name).mkdir(parents=True)

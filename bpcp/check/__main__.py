@@ -117,7 +117,9 @@ def _plain(text: str) -> str:
 
 def summary(checked: Checked) -> str:
     """Say in a line what was looked at, and what was found."""
-    looked_at = [_count(checked.image_sets, "image set"), _count(checked.files, "file")]
+    looked_at = [_count(checked.files, "file")]
+    if checked.image_sets or not checked.files:
+        looked_at.insert(0, _count(checked.image_sets, "image set"))
     counts = Counter(_word(f) for f in checked.findings)
     words = [
         f"{counts[word]:,} mended" if word == "mended" else _count(counts[word], word)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ONE_THREAD, Lab, Plain, cellprofiler
 from filelist import of_load_data
-from test_variants import COSTLY, TRACK, Rows, Text, grouped
+from test_variants import COSTLY, Rows, grouped
+from texts import TRACK, Text
 
 from bpcp.database_compare import compare_databases
 
@@ -209,11 +210,7 @@ def grouped_by_well(pipeline: Text, rows: Rows) -> tuple[str, ...]:
 
 def tracked(pipeline: Text, rows: Rows) -> tuple[str, ...]:
     """Relationships from image set to image set, written at the end of each group."""
-    at = pipeline.text.index("ExportToSpreadsheet:[")
-    track = TRACK.replace("method:Overlap", "method:LAP")
-    pipeline.text = (
-        pipeline.text[:at] + track + pipeline.text[at:].replace("[module_num:14", "[module_num:15")
-    ).replace("ModuleCount:14\n", "ModuleCount:15\n")
+    pipeline.add(TRACK.set(Choose_a_tracking_method="LAP"))
     add(pipeline)
     return grouped(pipeline, rows)
 
