@@ -237,7 +237,7 @@ def test_a_list_of_files_is_checked_by_its_lines(plate: Screen, check: Check) ->
     code, out, err = check()
     assert code == Exit.NO_INPUT
     assert out[1] == f"  line 8: {plate.images}/gone.tif: file: missing"
-    assert err[0] == "check: 0 image sets, 8 files: 1 error, 1 note"
+    assert err[0] == "check: 8 files: 1 error, 1 note"
     listed.write_text("\n")
     code, out, _ = check()
     assert (code, out[0]) == (
