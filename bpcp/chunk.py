@@ -167,6 +167,7 @@ def run_chunk(task: Task) -> Json:
         "inputs": inputs,
         "image_sets": task.chunk["image_sets"],
         "cellprofiler": task.run["cellprofiler"]["version"],
+        "checked": bool(task.run.get("checked")),
         "parts": sorted(account.parts, key=lambda p: int(p["first"])),
         "failed": sorted(account.failed, key=lambda f: int(f["image_set"])),
         "cost": {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bpcp import cellprofiler, database, imagelist
 from bpcp.cut import Cut
+from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
 from bpcp.pipeline import Pipeline
 from bpcp.workspace import Json
@@ -47,7 +48,11 @@ def _measured_objects(argv: Sequence[str], pipe: Pipeline, cut: Cut) -> list[str
         if listed:
             witness = imagelist.witness_row(header, cut.types, cut.beside or rows, rows[:1])
             imagelist.write(listed, header, [rows[0], *filter(None, [witness])])
-        made = cellprofiler.measurements(argv, program, listed, scratch)
+        try:
+            made = cellprofiler.measurements(argv, program, listed, scratch)
+        except BpcpError as error:
+            what = str(error).replace(str(program), str(pipe.path))
+            raise BpcpError(error.code, what, "bpcp check says more") from None
     return list(dict.fromkeys(name for name, _ in made))
 
 

@@ -34,10 +34,10 @@ def size(cut: Cut, pipe: Pipeline, settings: Settings) -> str:
     about = (
         f"{settings.chunk_size} as asked"
         if settings.chunk_size is not None
-        else f"about {CHUNK_SIZE}, so that 3 s of start count little and a failure costs little"
+        else f"about {CHUNK_SIZE}"
     )
     if not grouped:
-        each = "" if settings.chunk_size else ", and the same number of chunks for each process"
+        each = "" if settings.chunk_size else ", the same number of chunks for each process"
         return f"size: {about}{each}"
     whose = keys if keys and not across else ", ".join(pipe.group_keys)
     lies = f"; the pipeline's groups lie across {keys}, and decide" if across else ""
@@ -74,8 +74,8 @@ def reading(
         if wide != own
     }
     return (
-        f"reads: each process its own rows; {_count(len(helped), 'chunk')} and one row more that is"
-        f" not analysed, so that {', '.join(sorted(names))} is typed as in the whole list"
+        f"reads: each process its own rows; {_count(len(helped), 'chunk')} with one row more, not"
+        f" analysed, that keeps the type of {', '.join(sorted(names))}"
     )
 
 

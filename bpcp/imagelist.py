@@ -96,7 +96,9 @@ def read(path: Path) -> ImageList:
         # Excel marks its files with a BOM; LoadData would take it for a part of the first name.
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise BpcpError(Exit.NO_INPUT, f"no image list: {path}", "bpcp help plan") from None
+        raise BpcpError(
+            Exit.NO_INPUT, f"no image list: {path}", "bpcp images FOLDER -d DATASET makes one"
+        ) from None
     except UnicodeDecodeError as error:
         raise BpcpError(
             Exit.MALFORMED_INPUT, f"{path}: not UTF-8 ({error.reason} at byte {error.start})"

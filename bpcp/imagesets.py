@@ -97,6 +97,8 @@ class ImageSets:
         What the user should know.
     beside : tuple of tuple of str
         Rows by which columns are typed as well, though they are not run.
+    unused : str
+        What is to be said of files of the list that are in no image set; "" where all are.
     """
 
     images: ImageList
@@ -106,6 +108,7 @@ class ImageSets:
     keep: list[int] | None = None
     notes: list[str] = field(default_factory=list)
     beside: tuple[Row, ...] = ()
+    unused: str = ""
 
 
 def of_run(
@@ -140,7 +143,27 @@ def of_run(
     images, notes = _selected(every, workspace, settings)
     keep = list(images.lines) if len(images.lines) < len(every.lines) else None
     groups = [found.groups[n - 1] for n in images.lines]
-    return ImageSets(images, found.types, groups, made, keep, notes)
+    unused = _unused(workspace, pipe, every, settings)
+    return ImageSets(images, found.types, groups, made, keep, notes, unused=unused)
+
+
+def _unused(workspace: Workspace, pipe: Pipeline, images: ImageList, settings: Settings) -> str:
+    """Say which files of a list are in no image set: the pipeline may pair the others wrongly."""
+    if pipe.kind is Kind.BATCH or pipe.reads_list or not workspace.file_list.is_file():
+        return ""
+    root = settings.root
+    used = {name for row in images.rows for _, name in imagelist.files(images.header, row, root)}
+    listed = read_files(workspace.file_list, root, settings.moved)
+    names = [imagelist.files(("URL_",), (name,), root)[0][1] for name in listed]
+    left = [name for name in names if name not in used]
+    if not left:
+        return ""
+    said = (
+        f"{len(left):,} of {len(names):,} files are in no image set, such as {Path(left[0]).name}"
+    )
+    if any(m.get("Image set matching method") == "Order" for m in pipe.named("NamesAndTypes")):
+        said += "; they are matched by order, so one file that lacks shifts all behind it"
+    return said
 
 
 def _databases(pipe: Pipeline) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from enum import Enum
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
-from bpcp.mend import plain
+from bpcp.mend import Mend, plain
+from bpcp.mend import mended as mended_text
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MODULE = re.compile(r"^(?P<name>\w+):\[(?P<attributes>.*)\]\s*$")
@@ -249,6 +250,14 @@ def of_text(path: Path, text: bytes, kind: Kind) -> Pipeline:
     """Give a pipeline of a text."""
     lines = text.decode("utf-8", "replace").splitlines()
     return Pipeline(path, text, tuple(modules_in(lines)), kind)
+
+
+def mended(pipe: Pipeline, mends: Sequence[Mend]) -> Pipeline:
+    """Give a pipeline with some settings changed, as `mend.mended` does."""
+    if not mends:
+        return pipe
+    text = mended_text(pipe.text.decode("utf-8", "surrogateescape"), mends)
+    return of_text(pipe.path, text.encode("utf-8", "surrogateescape"), pipe.kind)
 
 
 def modules_in(lines: Sequence[str]) -> Iterator[Module]:

@@ -114,8 +114,8 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     vetted = vet.vet(workspace, pipe, settings)
     remote = _remote(vetted.sets, settings)
     previous = _previous(workspace)
-    bad = preflight.bad_images(workspace, vetted, settings, remote, _done(workspace, previous))
-    left_out: list[Json] = []
+    looked = preflight.look(workspace, vetted, settings, remote, _done(workspace, previous))
+    bad, left_out = looked.bad, []
     if settings.quarantine and bad:
         left_out = preflight.named(vetted.sets, bad)
         vetted, bad = vet.without(vetted, bad), {}
@@ -157,6 +157,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "batch": _batch(sets),
         "image_sets": len(images.rows),
         "not_analysed": left_out,
+        "checked": settings.check,
         "mends": [m.to_json() for m in vetted.mends],
         "columns": {c: t.name for c, t in zip(images.header, cut.types, strict=True)},
         "root": str(settings.root),
@@ -180,14 +181,19 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     whole_list = len(known) == old.get("image_sets")
     changes = _changes(old, run, known if whole_list else [], images.rows)
     reads = explain.reading(cut, chunks, sets.made is not None, users if whole else None)
-    notes = [*changes, *sets.notes, *vetted.notes, *preflight.said(bad, left_out), why, reads]
+    notes = [*changes, *sets.notes, *vetted.notes, *preflight.said(looked, left_out), why, reads]
     return Plan(run, pipe.text, chunks, vetted, remote, settings.moved, bad, notes)
 
 
 def _done(workspace: Workspace, previous: Sequence[tuple[Planned, list[Row]]]) -> set[str]:
-    """Give the rows of chunks that are done: their images are not looked at again."""
+    """Give the rows of chunks that are done: images that were looked at are not again."""
     found = ((rows, verdict(workspace, planned)) for planned, rows in previous)
-    return {row_text(row) for rows, done in found if done and not done["failed"] for row in rows}
+    return {
+        row_text(row)
+        for rows, done in found
+        if done and not done["failed"] and done.get("checked")
+        for row in rows
+    }
 
 
 def _named_in(workspace: Workspace, pipe: pipeline.Pipeline) -> Path:
@@ -390,7 +396,7 @@ def main(argv: Sequence[str]) -> int:
         with locked(workspace):
             plan = make(workspace, pipe, settings)
             plan_files.write(workspace, plan)
-            plan.notes[:0] = stale.drop(workspace, plan.planned, plan.run, plan.remote)
+            plan.notes[:0] = stale.drop(workspace, plan.planned, plan.run, plan.remote, plan.bad)
     found = stale.find(workspace, plan.planned, plan.run, plan.remote)
     again = {chunk for chunks in found for chunk in chunks}
     states = [

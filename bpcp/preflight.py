@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
-from bpcp.check.findings import errors, exit_of, without_bad
+from bpcp.check.findings import Severity, errors, exit_of, without_bad
 from bpcp.errors import BpcpError
 from bpcp.imagelist import ImageList, row_text
 from bpcp.imagesets import ImageSets
@@ -17,34 +18,48 @@ from bpcp.workspace import Json, Workspace
 _SHOWN = 3
 
 
-def bad_images(
+@dataclass(frozen=True)
+class Looked:
+    """What a look at the files found.
+
+    Attributes
+    ----------
+    bad : dict of int to str
+        For the lines of image sets that can't be analysed: why.
+    warnings : list of str
+        What may make the result other than the user wants.
+    unit : str
+        What lines count: lines of the list, or image sets of a batch file.
+    """
+
+    bad: dict[int, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    unit: str = "line"
+
+
+def look(
     workspace: Workspace,
     vetted: Vetted,
     settings: Settings,
     remote: Listed,
     done: Collection[str],
-) -> dict[int, str]:
-    """Look at all files of the image sets that are still to be run.
+) -> Looked:
+    """Look at all files of the image sets that were not looked at before.
 
     Parameters
     ----------
     done : collection of str
-        The rows that are done, as `imagelist.row_text` gives them.
-
-    Returns
-    -------
-    dict of int to str
-        For the lines of image sets that can't be analysed: why.
+        The rows that are done, and were looked at before, as `imagelist.row_text` gives them.
 
     Raises
     ------
     BpcpError
-        65 or 66 where none can be.
+        65 or 66 where none can be analysed.
     """
     images = vetted.sets.images
     at = [i for i, row in enumerate(images.rows) if row_text(row) not in done]
     if not settings.check or not at:
-        return {}
+        return Looked()
     from bpcp.check.all import Asked, run
     from bpcp.check.progress import Progress
 
@@ -65,7 +80,13 @@ def bad_images(
     if wrong:
         more = f" (and {len(wrong) - 1:,} more: bpcp check)" if len(wrong) > 1 else ""
         raise BpcpError(exit_of(wrong), f"{wrong[0].place}: {wrong[0].what}{more}", wrong[0].remedy)
-    return checked.bad
+    warned = [
+        f"{f.place}: {f.what}"
+        for f in checked.findings
+        # what concerns the pipeline is told where it is mended
+        if f.code.severity is Severity.WARNING and not f.code.name.startswith("pipeline-")
+    ]
+    return Looked(checked.bad, warned, checked.unit)
 
 
 def named(sets: ImageSets, bad: dict[int, str]) -> list[Json]:
@@ -86,13 +107,26 @@ def named(sets: ImageSets, bad: dict[int, str]) -> list[Json]:
     ]
 
 
-def said(bad: dict[int, str], left_out: Sequence[Json]) -> list[str]:
-    """Say what becomes of bad image sets."""
+def said(looked: Looked, left_out: Sequence[Json]) -> list[str]:
+    """Say what becomes of bad image sets, and what else was seen."""
+    lines = []
     if left_out:
-        return [f"quarantine: {len(left_out):,} image sets are not analysed: bpcp status"]
-    if not bad:
-        return []
-    first = [f"line {line}: {why}" for line, why in list(bad.items())[:_SHOWN]]
-    more = [f"and {len(bad) - _SHOWN:,} more"] if len(bad) > _SHOWN else []
-    head = f"bad images: {len(bad):,} image sets will fail (--quarantine leaves them out)"
-    return [head, *(f"  {words}" for words in (*first, *more))]
+        lines.append(f"quarantine: {_image_sets(len(left_out))} not analysed: bpcp status")
+    elif looked.bad:
+        n = _image_sets(len(looked.bad))
+        lines.append(f"bad images: {n} will fail (--quarantine leaves them out)")
+        lines += _first([f"{looked.unit} {line}: {why}" for line, why in looked.bad.items()])
+    if looked.warnings:
+        count = len(looked.warnings)
+        lines.append(f"{count:,} warning{'s' if count > 1 else ''}: bpcp check says more")
+        lines += _first(looked.warnings)
+    return lines
+
+
+def _first(words: Sequence[str]) -> list[str]:
+    more = [f"and {len(words) - _SHOWN:,} more"] if len(words) > _SHOWN else []
+    return [f"  {line}" for line in (*words[:_SHOWN], *more)]
+
+
+def _image_sets(count: int) -> str:
+    return f"{count:,} image set{'s' if count > 1 else ''}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,19 +60,55 @@ def find(
     return changed, [chunk for chunk in lost if chunk not in changed]
 
 
-def drop(workspace: Workspace, planned: Sequence[Planned], run: Json, remote: Listed) -> list[str]:
-    """Drop the verdicts that no longer hold, and say why."""
+def drop(
+    workspace: Workspace,
+    planned: Sequence[Planned],
+    run: Json,
+    remote: Listed,
+    bad: Collection[int] = (),
+) -> list[str]:
+    """Drop the verdicts that no longer hold, and say why.
+
+    Parameters
+    ----------
+    bad : collection of int
+        Lines of image sets whose files are bad: what a run without a check made of them is wrong.
+    """
     changed, lost = find(workspace, planned, run, remote)
-    for chunk in (*changed, *lost):
+    wrong = [
+        p.id
+        for p in planned
+        if p.id not in (*changed, *lost) and _measured_bad(workspace, p, Path(run["root"]), bad)
+    ]
+    for chunk in (*changed, *lost, *wrong):
         paths = workspace.chunk(chunk)
         _remember(workspace, [found for found in [read_json(paths.done)] if found])
         paths.done.unlink()
     notes = []
     if changed:
         notes.append(f"images changed: {len(changed)} chunks run again")
+    if wrong:
+        notes.append(f"bad images were measured before: {len(wrong)} chunks run again")
     if lost:
         notes.append(f"saved files are gone or changed: {len(lost)} chunks run again")
     return notes
+
+
+def _measured_bad(workspace: Workspace, planned: Planned, root: Path, bad: Collection[int]) -> bool:
+    """Tell whether a verdict calls an image set good whose files are there, and bad."""
+    done = verdict(workspace, planned) if bad else None
+    if done is None:
+        return False
+    paths = workspace.chunk(planned.id)
+    images, first = imagelist.read(paths.images), paths.first
+    failed = {f["image_set"] - first for f in done["failed"]}
+    for i, line in enumerate(planned.lines):
+        if line in bad and i not in failed:
+            # what is gone since is no reason to give its result up
+            names = imagelist.files(images.header, images.rows[i], root)
+            if all(Path(name).exists() for _, name in names):
+                return True
+    return False
 
 
 def _inputs_changed(workspace: Workspace, planned: Planned, done: Json, now: Today) -> bool:

@@ -212,7 +212,8 @@ def _words(found: Json) -> str:
     """Name an image set: where it stands, what it is, and what is wrong with it."""
     known = found["image_set"]
     named = [str(known[k]) for k in ("Plate", "Well", "Site") if k in known]
-    return f"{found['place']} ({' '.join(named) or 'image set'}): {found['reason']}"
+    what = f" ({' '.join(named)})" if named else ""
+    return f"{found['place']}{what}: {found['reason']}"
 
 
 def run_pipeline(workspace: Workspace) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bpcp import imagesets, mend, pipeline
+from bpcp import imagesets
 from bpcp.check.findings import Finding, Severity, errors, exit_of, unmended
 from bpcp.check.pipeline import of_folder, of_pipeline, row_range
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagesets import ImageSets
 from bpcp.mend import Mend
 from bpcp.pipeline import Pipeline
+from bpcp.pipeline import mended as pipe_mended
 from bpcp.settings import Settings
 from bpcp.workspace import Workspace
 
@@ -55,7 +56,7 @@ def vet(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Vetted:
     # twice: a batch file is made with the mended pipeline, and some findings need the image sets
     first = [*of_pipeline(pipe, None), *of_folder(pipe, _tables_made_in(workspace, pipe, settings))]
     mends = _mends(first, pipe, settings)
-    ready = _mended(pipe, mends)
+    ready = pipe_mended(pipe, mends)
     sets = imagesets.of_run(workspace, ready, settings, row_range(pipe))
     found = of_pipeline(ready, sets.images)
     more = _mends(found, pipe, settings)
@@ -67,7 +68,9 @@ def vet(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Vetted:
         and not f.mends
         and f.code.name != "pipeline-aggregates"
     ]
-    return Vetted(_mended(ready, more), sets, [*mends, *more], warnings)
+    if sets.unused:
+        warnings.append(f"warning: {sets.unused}")
+    return Vetted(pipe_mended(ready, more), sets, [*mends, *more], warnings)
 
 
 def _tables_made_in(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Path:
@@ -89,13 +92,6 @@ def _mends(found: Sequence[Finding], pipe: Pipeline, settings: Settings) -> list
         where = "" if first.place == str(pipe.path) else f"{first.place}: "
         raise BpcpError(exit_of(found), f"{pipe.path}: {where}{first.what}{more}", first.remedy)
     return [m for finding in found for m in finding.mends]
-
-
-def _mended(pipe: Pipeline, mends: Sequence[Mend]) -> Pipeline:
-    if not mends:
-        return pipe
-    text = mend.mended(pipe.text.decode("utf-8", "surrogateescape"), mends)
-    return pipeline.of_text(pipe.path, text.encode("utf-8", "surrogateescape"), pipe.kind)
 
 
 def without(vetted: Vetted, bad: Collection[int]) -> Vetted:

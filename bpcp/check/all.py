@@ -14,13 +14,14 @@ from bpcp.check.findings import (
     Finding,
     Severity,
     bad_lines,
+    errors,
     exit_of,
     unmended,
     without_bad,
 )
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
-from bpcp.pipeline import Kind, Pipeline
+from bpcp.pipeline import Kind, Pipeline, mended
 from bpcp.settings import Settings
 from bpcp.sources import Listed
 from bpcp.workspace import Workspace
@@ -32,8 +33,10 @@ BASE_FOLDER = Code(
     "list-base-folder", Severity.ERROR, "the pipeline looks for images where bpcp can't have them"
 )
 FILE_LIST = Code("list-of-files", Severity.ERROR, "the list of files can't be read")
+NO_IMAGE_SET = Code("list-no-image-set", Severity.ERROR, "no image set is left to analyse")
+UNUSED = Code("list-unused-files", Severity.WARNING, "files of the list that are in no image set")
 
-CODES = (*rows.CODES, SELECTION, BASE_FOLDER, FILE_LIST, *files.CODES)
+CODES = (*rows.CODES, SELECTION, BASE_FOLDER, FILE_LIST, NO_IMAGE_SET, UNUSED, *files.CODES)
 
 
 @dataclass(frozen=True)
@@ -125,10 +128,21 @@ def run(
         found, listed = rows.of_list(workspace.image_list, pipe.group_keys)
         findings += found
         images = images or _prepared(listed, workspace, pipe, settings, findings)
-    elif pipe.kind is Kind.BATCH and images is None:
-        images = imagesets.of_run(workspace, pipe, settings).images
+        if images is not None and not images.rows:
+            what = (
+                "no row is left: none is in LoadData's range, or in the lists of plates and wells"
+            )
+            remedy = "set 'Process just a range of rows?' to No; mend platelist.txt, welllist.txt"
+            findings.append(Finding(NO_IMAGE_SET, workspace.image_list.name, what, remedy))
+    listing = None
+    if not (images or pipe.reads_list):
+        listing = _file_list(workspace, settings, findings)
+    unread = any(f.code in (FILE_LIST, NO_IMAGE_SET) for f in findings)
+    if images is None and not unread and (not pipe.reads_list or pipe.kind is Kind.BATCH):
+        images = _found_by_cellprofiler(workspace, pipe, settings, findings)
+        unit = "image set" if images else unit
     compared = images is not None
-    named = images if compared else _file_list(workspace, settings, findings)
+    named = images if compared else listing
     count = 0
     with ThreadPoolExecutor(1) as pool:
         # beside the files: a start of CellProfiler takes seconds
@@ -144,6 +158,33 @@ def run(
     if not asked.mend:
         findings = unmended(findings)
     return Checked(findings, len(images.rows) if images else 0, count, unit)
+
+
+def _found_by_cellprofiler(
+    workspace: Workspace, pipe: Pipeline, settings: Settings, findings: list[Finding]
+) -> ImageList | None:
+    """Give the image sets that CellProfiler makes of files; None where the pipeline is at fault."""
+    wrong = of_pipe.of_pipeline(pipe, None)
+    if errors(wrong):
+        return None
+    ready = mended(pipe, [m for finding in wrong for m in finding.mends])
+    try:
+        sets = imagesets.of_run(workspace, ready, settings)
+    except BpcpError as error:
+        if error.code is not Exit.MALFORMED_INPUT:
+            raise
+        findings.append(Finding(NO_IMAGE_SET, pipe.path.name, str(error), error.todo))
+        return None
+    if sets.unused:
+        findings.append(
+            Finding(
+                UNUSED,
+                workspace.file_list.name,
+                sets.unused,
+                "add what lacks, or take them out; CellProfiler's NamesAndTypes shows the pairs",
+            )
+        )
+    return sets.images
 
 
 def _prepared(

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from bpcp import cellprofiler, imagelist
 from bpcp.check.findings import Code, Finding, Severity
-from bpcp.check.modules import PLUGINS, REVISIONS, every_module, place
+from bpcp.check.modules import PLUGINS, REVISIONS, every_module, place, writes
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
+from bpcp.mend import Mend, mended_further
 from bpcp.pipeline import Module, Pipeline
 
 UNKNOWN = Code(
@@ -69,7 +70,11 @@ def _asked(argv: Sequence[str], pipe: Pipeline, images: ImageList | None) -> lis
     with tempfile.TemporaryDirectory(prefix="bpcp-check-") as name:
         scratch = Path(name)
         program = scratch / "pipeline.cppipe"
-        program.write_bytes(pipe.text)
+        # CellProfiler prepares each module even where it is only asked: one that exports would make
+        # its tables anew, in whatever folder or server the user keeps the real ones
+        quiet = [Mend(m.number, "enabled", "True", "False", "") for m in pipe.modules if writes(m)]
+        text = mended_further(pipe.text.decode("utf-8", "surrogateescape"), quiet)
+        program.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
         listed = None
         if images and images.rows and pipe.reads_list:
             listed = scratch / "images.csv"

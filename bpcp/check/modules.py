@@ -277,6 +277,11 @@ def counts_to_the_last(module: Module) -> bool:
     return module.name == "FlagImage" and module.get("Ignore flag skips on last cycle?") == "Yes"
 
 
+def writes(module: Module) -> bool:
+    """Tell whether a module writes files, or tables of a database server."""
+    return module.name in OUTPUT_FOLDERS or module.name == "CreateBatchFiles"
+
+
 def place(module: Module) -> str:
     """Say where a module stands, for a finding."""
     return f"module {module.number}, {module.name}"

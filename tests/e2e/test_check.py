@@ -162,3 +162,18 @@ def status(lab: Lab, *options: str, expect: int = 0) -> str:
     )
     assert done.returncode == expect, done.stderr
     return done.stdout
+
+
+def test_a_check_writes_nothing_where_the_pipeline_would(lab: Lab, tmp_path: Path) -> None:
+    """CellProfiler makes the tables of exporting modules anew even where it is only asked."""
+    kept = tmp_path / "results of last year"
+    kept.mkdir()
+    (kept / "Experiment.csv").write_text("precious")
+    text = Text(lab.pipeline.read_text())
+    text.set("ExportToSpreadsheet", "Output file location", f"Elsewhere...|{kept}")
+    lab.pipeline.write_text(text.text)
+    for options in ((), ("--no-fix",)):
+        done = check(lab, *options)
+        assert "pipeline-output-elsewhere" in done.stdout
+        assert [p.name for p in kept.iterdir()] == ["Experiment.csv"]
+        assert (kept / "Experiment.csv").read_text() == "precious"

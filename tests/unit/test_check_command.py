@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import tifffile
 from conftest import EXPORT, IDENTIFY, ROOT, Screen, load_data, pipeline_text, refused
 
-from bpcp import pipeline
+from bpcp import imagesets, pipeline
 from bpcp.check import __main__ as command
 from bpcp.check import all as everything
 from bpcp.check import files, rows
@@ -27,7 +28,7 @@ from bpcp.check.findings import (
     without_bad,
 )
 from bpcp.check.progress import Progress
-from bpcp.errors import Exit
+from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.mend import Mend
 from bpcp.pipeline import Pipeline
@@ -223,13 +224,22 @@ def test_only_the_rows_that_loaddata_is_set_to_are_looked_at(plate: Screen) -> N
         assert list(checked.bad) == lines
 
 
-def test_a_list_of_files_is_checked_by_its_lines(plate: Screen, check: Check) -> None:
+def with_files(plate: Screen) -> None:
     names = "    Assign a name to:All images\n"
     head = "NamesAndTypes:[module_num:1|svn_version:'Unknown'|enabled:True|wants_pause:False]\n"
     images = head.replace("NamesAndTypes", "Images") + "    Filter images?:No filtering\n"
     plate.write(images, head + names, IDENTIFY, EXPORT)
+    plate.workspace.file_list.parent.mkdir(parents=True)
+    listed = [str(plate.images / row[0]) for row in plate.rows]
+    plate.workspace.file_list.write_text("\n".join(listed))
+
+
+def test_a_list_of_which_no_image_set_is_known_is_checked_by_its_lines(
+    plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_files(plate)
+    monkeypatch.setattr(everything, "_found_by_cellprofiler", lambda *_: None)
     listed = plate.workspace.file_list
-    listed.parent.mkdir(parents=True)
     there = [str(plate.images / row[0]) for row in plate.rows]
     # of another size, which says nothing where it is not known what is what
     tifffile.imwrite(there[5], PIXELS[:5])
@@ -244,6 +254,43 @@ def test_a_list_of_files_is_checked_by_its_lines(plate: Screen, check: Check) ->
         Exit.MALFORMED_INPUT,
         "ERROR list-of-files: the list of files can't be read",
     )
+
+
+def test_image_sets_that_cellprofiler_makes_of_files_are_checked(
+    plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_files(plate)
+    (plate.images / plate.rows[2][0]).unlink()
+    rows = tuple((str(plate.images), row[0]) for row in plate.rows[:5])
+    made = imagesets.of_list(ImageList(("PathName_DNA", "FileName_DNA"), rows, (1, 2, 3, 4, 5)))
+    made = replace(made, unused="1 of 6 files are in no image set: f6.tif")
+    monkeypatch.setattr(imagesets, "of_run", lambda *_: made)
+    code, out, err = check()
+    assert code == Exit.NO_INPUT
+    assert out[1].startswith(f"  image set 3: {plate.images}/f3.tif: DNA: missing")
+    assert "WARNING list-unused-files: files of the list that are in no image set" in out
+    assert err[0] == "check: 5 image sets, 5 files: 1 error, 1 warning"
+
+
+def test_files_of_which_cellprofiler_makes_no_image_set(
+    plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_files(plate)
+
+    def none(*_: object) -> None:
+        raise BpcpError(Exit.MALFORMED_INPUT, "CellProfiler makes no image set of 6 files", "open")
+
+    monkeypatch.setattr(imagesets, "of_run", none)
+    code, out, _ = check()
+    assert code == Exit.MALFORMED_INPUT
+    assert out[0] == "ERROR list-no-image-set: no image set is left to analyse"
+
+
+def test_a_range_without_any_row_is_an_error(plate: Screen, check: Check) -> None:
+    plate.write(load_data(ranged="Yes").replace("1,100000", "50,60"), IDENTIFY, EXPORT)
+    code, out, _ = check()
+    assert code == Exit.MALFORMED_INPUT
+    assert out[0] == "ERROR list-no-image-set: no image set is left to analyse"
 
 
 def test_images_of_a_bucket_need_not_be_here(
@@ -404,5 +451,6 @@ def test_every_code_has_a_section_that_says_how_bad_it_is() -> None:
 
 def test_codes_that_only_a_whole_check_gives_fire_here() -> None:
     here = {everything.SELECTION, everything.BASE_FOLDER, everything.FILE_LIST}
+    here |= {everything.NO_IMAGE_SET, everything.UNUSED}
     assert set(everything.CODES) == {*rows.CODES, *files.CODES, *here}
     assert len({code.name for code in everything.CODES}) == len(everything.CODES)

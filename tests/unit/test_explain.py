@@ -34,8 +34,7 @@ PLATES = (("B", "1"), ("A", "1"), ("B", "2"), ("C", "1"))
 @pytest.mark.parametrize(
     ("keys", "asked", "group_by", "words"),
     [
-        ("", None, (), "size: about 24, so that 3 s of start count little and a failure costs"
-         " little, and the same number of chunks for each process"),
+        ("", None, (), "size: about 24, the same number of chunks for each process"),
         ("", 7, (), "size: 7 as asked"),
         ("", None, ("Plate",), "size: one chunk for each Plate"),
         ("", 7, ("Plate",), "size: 3 groups of 1-2 by Plate, never parted; 7 as asked"),
@@ -83,8 +82,8 @@ def test_the_row_that_keeps_a_columns_type_is_explained(tmp_path: Path) -> None:
     own = pipe(tmp_path)
     mixed = cut.order(imagesets.of_list(listed(*PLATES[:3], ("C", "x"))), own, [])
     words = explain.reading(mixed, chunks(mixed, 2), False, None)
-    assert "1 chunk and one row more" in words
-    assert "so that Metadata_Site is typed as in the whole list" in words
+    assert "1 chunk with one row more" in words
+    assert "keeps the type of Metadata_Site" in words
 
 
 def test_a_chunk_is_named_by_its_first_image_set(tmp_path: Path) -> None:

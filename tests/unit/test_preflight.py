@@ -47,7 +47,7 @@ def test_a_truncated_image_fails_with_its_reason_and_the_rest_runs(
     cut_off(plate.images / "f3.tif")
     assert planned(plate) == Exit.OK
     words = said(capsys)
-    assert "bad images: 1 image sets will fail (--quarantine leaves them out)" in words
+    assert "bad images: 1 image set will fail (--quarantine leaves them out)" in words
     assert "line 4: " in words
     plate.run()
     found = status.gather(plate.workspace)
@@ -77,7 +77,7 @@ def test_quarantine_leaves_them_out_and_keeps_them_in_the_status(
     cut_off(plate.images / "f3.tif")
     (plate.images / "f5.tif").unlink()
     assert planned(plate, "--quarantine") == Exit.OK
-    assert "quarantine: 2 image sets are not analysed: bpcp status" in said(capsys)
+    assert "quarantine: 2 image sets not analysed: bpcp status" in said(capsys)
     plate.run()
     plate.merge()
     found = status.gather(plate.workspace)
@@ -120,3 +120,40 @@ def test_without_the_check_nothing_is_looked_at(plate: Screen) -> None:
 
 def test_quarantine_needs_the_check(plate: Screen) -> None:
     refused(Exit.USAGE, "exclude each other", planned, plate, "--no-check", "--quarantine")
+
+
+def test_what_was_measured_without_a_check_is_taken_back_where_it_was_bad(
+    plate: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut_off(plate.images / "f3.tif")
+    planned(plate, "--no-check", "-q")
+    plate.run()
+    assert status.gather(plate.workspace).done == 6
+    planned(plate)
+    words = said(capsys)
+    assert "bad images were measured before: 1 chunks run again" in words
+    plate.ran()
+    plate.run()
+    found = status.gather(plate.workspace)
+    assert (found.done, found.failed) == (5, 1)
+    assert plate.ran() == [["f4.tif"]]
+
+
+def test_what_is_gone_since_stays_in_the_result(plate: Screen) -> None:
+    planned(plate, "--no-check", "-q")
+    plate.run()
+    (plate.images / "f3.tif").unlink()
+    planned(plate, "-q")
+    plate.run()
+    assert status.gather(plate.workspace).done == 6
+
+
+def test_warnings_of_the_check_reach_the_run(
+    plate: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = np.zeros((8, 30), dtype=np.uint16)
+    tifffile.imwrite(plate.images / "f5.tif", other)
+    planned(plate)
+    words = said(capsys)
+    assert "1 warning: bpcp check says more" in words
+    assert "f5.tif" in words
