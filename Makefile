@@ -59,9 +59,10 @@ e2e: ## runs of the real CellProfiler: the promise, kills, failures
 proof: ## prove that the tests can fail
 	@tests/proof.sh
 
-bench: setup-dev ## tables of ratios: bpcp against one plain process; S3 and a RAM disk against local files
+bench: setup-dev ## tables of ratios: bpcp against one plain process; S3 and a RAM disk against local files; the seconds of a check
 	@bin/bpcp-bench
 	@"$(BIN)/python" tests/bench/transfer.py
+	@"$(BIN)/python" tests/bench/check.py
 
 ami-test: ## build the machine image in pristine roots and use it there, as root; about 8 minutes each
 	@tests/ami/pristine.sh debian-12

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from bpcp import imagelist, s3, staging
 from bpcp.background import Told, serve
@@ -35,6 +36,7 @@ from bpcp.todo import left
 from bpcp.workspace import ChunkPaths, Json, Workspace, hold, of_status, read_json, write_json
 
 _LOOK_S = 0.3
+_LOOKING = Lock()
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,34 @@ def bring(want: Want, place: Path, source: Source, temporary: Path | None = None
     return ""
 
 
+def bring_good(
+    want: Want, place: Path, source: Source, checked: bool, temporary: Path | None = None
+) -> str:
+    """Bring one file, and look at it as the run's check did at those that were here.
+
+    Parameters
+    ----------
+    checked : bool
+        Whether the run checks its files.
+
+    Returns
+    -------
+    str
+        Why it can't be had, or used; it is not there then.
+    """
+    why = bring(want, place, source, temporary)
+    if why or not (want.remote and checked):
+        return why
+    from bpcp.check.look import look
+
+    # what tifffile logs of one file must not be taken for another's
+    with _LOOKING:
+        found = look(str(place))
+    if found.fault:
+        place.unlink(missing_ok=True)
+    return found.said if found.fault else ""
+
+
 def is_there(want: Want, place: Path) -> bool:
     """Tell whether a file needs no fetching, as `aws s3 sync` would: same size, and no older."""
     try:
@@ -150,7 +180,8 @@ def for_one(workspace: Workspace, chunk_id: str, run: Json, folder: Path) -> Inp
             places[want.name] = staging.in_mirror(str(folder), want.name)
             todo.append(want)
     with ThreadPoolExecutor(s3.CONNECTIONS) as pool:
-        said = pool.map(lambda w: bring(w, Path(places[w.name]), source), todo)
+        checked = bool(run.get("checked"))
+        said = pool.map(lambda w: bring_good(w, Path(places[w.name]), source, checked), todo)
         failed = {w.name: why for w, why in zip(todo, said, strict=True) if why}
     return Inputs({n: p for n, p in places.items() if n not in failed}, failed)
 
@@ -331,10 +362,11 @@ class Fetcher:
             # noted first: whatever is killed now, the next start knows whose file it is
             self._note({"path": str(place), "size": want.size, "mtime_ns": want.mtime_ns})
         self.under_way = names
+        checked = bool(self.run.get("checked"))
         pool = ThreadPoolExecutor(s3.CONNECTIONS)
         try:
             jobs = [
-                (want, place, pool.submit(bring, want, place, self.source, name))
+                (want, place, pool.submit(bring_good, want, place, self.source, checked, name))
                 for (want, place), name in zip(missing, names, strict=True)
             ]
             for want, place, job in jobs:

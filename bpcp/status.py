@@ -87,20 +87,22 @@ def gather(workspace: Workspace) -> State:
     for planned in plan:
         done = verdict(workspace, planned)
         running = read_json(workspace.chunk(planned.id).running)
-        if running and _alive(int(running["pid"])):
+        at_work = bool(running and _alive(int(running["pid"])))
+        if running and at_work:
             state.chunks_running += 1
             state.under_way += finished_in(running["log"], int(run["last_module"]))[1]
         if done is None:
             continue
         state.chunks_done += 1
         state.attempts += int(done["cost"]["attempts"])
-        state.failed += len(done["failed"])
         state.done += len(planned.image_numbers) - len(done["failed"])
+        # those that are tried again just now have not failed again yet
+        state.failed += 0 if at_work else len(done["failed"])
         for part in done["parts"]:
             state.modules_s += part["modules_s"]
             for name, count in part["objects"].items():
                 state.objects[name] = state.objects.get(name, 0) + count
-        if done["failed"]:
+        if done["failed"] and not at_work:
             state.failures += _failures(workspace, planned, done["failed"])
     state.failures.sort(key=lambda f: int(f["image_number"]))
     merged = read_json(workspace.merged) or {}

@@ -8,15 +8,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.images import channels, illum, natural, ready, report, write
+from bpcp.images import channels, doubled, illum, natural, ready, report, write
 from bpcp.images.place import Placed, place_all
 from bpcp.images.presets import PRESETS, Placer, detect, own
-from bpcp.images.record import Image
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk, walk
 from bpcp.s3 import Access
-from bpcp.workspace import locate
+from bpcp.workspace import Workspace, locate
 
 # enough to tell a preset, few enough to be quick
 _SAMPLE = 3000
@@ -57,14 +56,46 @@ def _target(args: argparse.Namespace) -> Path | None:
     if args.dataset:
         base = args.base if args.base is not None else Path()
         pipeline = args.pipeline or base / "pipelines" / "any.cppipe"
-        return locate(args.dataset, pipeline).image_list
-    if args.out is None and not args.dry_run:
+        return _in_workspace(args, locate(args.dataset, pipeline))
+    if args.out is None:
+        if args.dry_run:
+            return None
         raise BpcpError(
             Exit.USAGE, "where to?", "-d DATASET [-p PIPELINE | --base DIR], --out FILE, --dry-run"
         )
-    if args.illum and args.out == _STDOUT:
-        raise BpcpError(Exit.USAGE, "--illum writes a second file", "--out FILE, not --out -")
-    out: Path | None = args.out
+    if args.out == _STDOUT:
+        if args.illum:
+            raise BpcpError(Exit.USAGE, "--illum writes a second file", "--out FILE, not --out -")
+        return _STDOUT
+    return _writable(args.out)
+
+
+def _in_workspace(args: argparse.Namespace, workspace: Workspace) -> Path:
+    """Give the list's place in a workspace; a mistyped one is not made."""
+    if not workspace.base.is_dir():
+        given = args.pipeline if args.pipeline is not None else args.base
+        raise BpcpError(
+            Exit.NO_INPUT,
+            f"{'-p' if args.pipeline is not None else '-b'} {given}: no folder {workspace.base}",
+            "make it, or mend the name",
+        )
+    return workspace.image_list
+
+
+def _writable(out: Path) -> Path:
+    """Give the file that --out names; its folder is not made."""
+    if out.is_dir():
+        raise BpcpError(
+            Exit.CANNOT_CREATE,
+            f"--out {out} is a folder",
+            f"name the file: {out / 'load_data.csv'}",
+        )
+    if not out.parent.is_dir():
+        raise BpcpError(
+            Exit.CANNOT_CREATE,
+            f"--out {out}: no folder {out.parent}",
+            "make it, or mend the name",
+        )
     return out
 
 
@@ -84,60 +115,45 @@ class _Say:
             print(line, file=sys.stderr)
 
 
-def _placed(args: argparse.Namespace, store: Store, found: Walk, say: _Say) -> Placed:
+def _placed(
+    args: argparse.Namespace, store: Store, found: Walk, say: _Say
+) -> tuple[Placed, Placer]:
     """List the source and place its files."""
     store.add_files(ticking(found, "files listed"))
     left_out = [f"{number:,} {what}" for what, number in found.skipped.most_common()]
     if not store.count_files():
         beside = f"; there are {', '.join(left_out)}" if left_out else ""
         raise BpcpError(Exit.NO_INPUT, f"no images in {args.source}{beside}")
-    sample = store.sample(_SAMPLE)
     if args.regex is not None:
         preset = own(args.regex)
     elif args.preset:
         preset = PRESETS[args.preset]
     else:
-        preset = detect(sample, found.root, found.beside)
+        preset = detect(store.sample(_SAMPLE), found.root, found.beside)
     placer = Placer(preset, found.root, args.plate, args.plate_from)
     placed = place_all(store, found, placer)
     by_index = f", by {report.counted(placed.indexes, 'index file')}" if placed.indexes else ""
     say(f"preset {preset.name}: {preset.what}{by_index}")
-    for path, image in _examples(store, placer, sample):
-        say(f"  {report.understood(path, image)}")
+    store.sort()
+    for image in store.examples():
+        say(f"  {report.understood(placer.shown(image.folder, image.file), image)}")
     if left_out:
         say(f"left out: {report.some(left_out)}")
-    return placed
+    return placed, placer
 
 
-def _examples(
-    store: Store, placer: Placer, sample: Sequence[tuple[str, str]]
-) -> list[tuple[str, Image]]:
-    """Give three files and what they were taken for: from the beginning, the middle, the end."""
-    found: dict[str, Image] = {}
-    # some files may be left out; finding one costs a pass
-    tries = dict.fromkeys(i * (len(sample) - 1) // 8 for i in (0, 4, 8, 1, 3, 5, 7))
-    for i in tries:
-        if len(found) == 3:
-            break
-        image = store.find(*sample[i])
-        if image is not None:
-            found[placer.shown(*sample[i])] = image
-    return list(found.items())
-
-
-def _refuse_doubled(store: Store) -> None:
+def _refuse_doubled(store: Store, placer: Placer) -> None:
     """Refuse places with two files."""
-    count, doubled = store.doubled(report.SHOWN)
+    count, places = store.doubled(report.SHOWN)
     if not count:
         return
-    lines = [f"\n    {report.shown(a)}\n      and {report.shown(b)}" for a, b, *_ in doubled]
-    more = f"\n    … and {count - len(doubled):,} more" if count > len(doubled) else ""
+    lines = [f"\n    {report.shown(a)}\n      and {report.shown(b)}" for a, b, *_ in places]
+    more = f"\n    … and {count - len(places):,} more" if count > len(places) else ""
     raise BpcpError(
         Exit.MALFORMED_INPUT,
         f"{report.counted(count, 'place has', 'places have')} more than one file:"
         f"{''.join(lines)}{more}",
-        "if they are of different plates: --plate-from folder; else give SOURCE the folder"
-        " of one of them, or tell them apart by --regex",
+        doubled.remedy(placer, places),
     )
 
 
@@ -145,7 +161,6 @@ def _refuse_incomplete(
     args: argparse.Namespace, store: Store, names: dict[str, str], say: _Say
 ) -> None:
     """Refuse incomplete image sets, unless they are to be dropped; say what there is."""
-    store.sort()
     found = report.account(store.sets(), list(names))
     lines = report.troubles(found, names)
     if found.incomplete and args.incomplete == "fail":
@@ -162,13 +177,7 @@ def _refuse_incomplete(
         say.wrong([*lines, f"left out: {report.counted(found.incomplete, 'image set')}"])
     if found.differs:
         say(f"differs between channels, the first one's is taken: {', '.join(found.differs)}")
-    counts = [
-        report.counted(found.sets - found.incomplete, "image set"),
-        report.counted(len(store.values("plate")), "plate"),
-        report.counted(store.count_wells(), "well"),
-    ]
-    called = [n if c == n else f"{c}={n}" for c, n in names.items()]
-    say(f"{', '.join(counts)}; channels: {', '.join(called)}")
+    say(report.summary(found, names))
 
 
 def _columns(store: Store, names: dict[str, str]) -> write.Columns:
@@ -237,14 +246,14 @@ def main(argv: Sequence[str]) -> int:
         return Exit.OK
     given = channels.requested(args.channel)
     with Store() as store:
-        placed = _placed(args, store, walk(args.source, _access(args)), say)
+        placed, placer = _placed(args, store, walk(args.source, _access(args)), say)
         say.wrong(placed.notes)
         seen = store.values("channel")
         names, notes = channels.named(seen, given, placed.channels)
         for note in notes:
             say(note)
         store.drop_channels(set(seen) - set(names))
-        _refuse_doubled(store)
+        _refuse_doubled(store, placer)
         _refuse_incomplete(args, store, names, say)
         if target is None or args.dry_run:
             return Exit.OK

@@ -30,7 +30,8 @@ def requested(words: Iterable[str]) -> dict[str, str]:
     Raises
     ------
     BpcpError
-        64 where one is not of that form, names a channel twice, or isn't valid for CellProfiler.
+        64 where one is not of that form, names a channel twice, gives a name twice, or isn't
+        valid for CellProfiler.
     """
     found: dict[str, str] = {}
     for word in words:
@@ -46,6 +47,12 @@ def requested(words: Iterable[str]) -> dict[str, str]:
             )
         if channel in found:
             raise BpcpError(Exit.USAGE, f"--channel {channel} is given twice")
+        if name and name in found.values():
+            raise BpcpError(
+                Exit.USAGE,
+                f"--channel {word}: another channel is {name} already",
+                "give each its own name",
+            )
         found[channel] = name
     return found
 
@@ -74,8 +81,8 @@ def named(
     Raises
     ------
     BpcpError
-        64 for a channel that is not there; 65 where two get one name, where index files call one
-        by two names, or where none is left.
+        64 for a channel that is not there, or a name that another has; 65 where the instrument
+        gives two channels one name, where index files call one by two names, or where none is left.
     """
     indexed = {channel: says[0] for channel, says in indexes.items() if says}
     chosen = {_meant(word, channels, indexed): name for word, name in given.items()}
@@ -103,7 +110,7 @@ def named(
         other = by_name.setdefault(name, channel)
         if other != channel:
             raise BpcpError(
-                Exit.MALFORMED_INPUT,
+                Exit.USAGE if {channel, other} & set(chosen) else Exit.MALFORMED_INPUT,
                 f"channels {other} and {channel} would both be {name}",
                 f"--channel {other!r}=NAME --channel {channel!r}=NAME".replace("'", '"'),
             )

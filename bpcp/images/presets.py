@@ -28,7 +28,7 @@ from bpcp.images.store import clean
 
 # So much of the names must fit before a preset is taken for the right one.
 ENOUGH = 0.9
-_PLACES = ("plate", "well", "row", "col", "site", "channel", "z", "t")
+PLACES = ("plate", "well", "row", "col", "site", "channel", "z", "t")
 # what CellProfiler's users call their groups
 _ALIASES = {
     "wellrow": "row",
@@ -107,6 +107,11 @@ class Preset:
     read: Callable[[Path, str], Index] | None = None
     plate_from: str = "name"
 
+    @property
+    def groups(self) -> frozenset[str]:
+        """What its names may tell: groups as in record.Image, or row and col, and further ones."""
+        return frozenset(_group(name) for pattern in self.names for name in pattern.groupindex)
+
 
 IMAGEXPRESS = Preset(
     "imagexpress",
@@ -174,7 +179,7 @@ def own(text: str) -> Preset:
     except re.error as error:
         raise BpcpError(Exit.USAGE, f"--regex {text}: {error}", _HOW) from None
     groups = {_group(name) for name in pattern.groupindex}
-    if not groups & set(_PLACES):
+    if not groups & set(PLACES):
         raise BpcpError(Exit.USAGE, f"--regex {text}: none of its groups has a known name", _HOW)
     for one, other in (("row", "col"), ("col", "row")):
         if one in groups and other not in groups:
@@ -222,7 +227,7 @@ class Placer:
                 return None
         else:
             well = ""
-        extra = tuple((k, clean(v)) for k, v in groups.items() if k not in _PLACES)
+        extra = tuple((k, clean(v)) for k, v in groups.items() if k not in PLACES)
         return Image(
             folder,
             name,
@@ -238,12 +243,12 @@ class Placer:
     def indexed(self, image: Image, folder: str) -> Image:
         """Give an image that an index in a folder placed the plate and metadata of that folder."""
         found = self._folder_groups(folder) or {}
-        more = tuple((k, clean(v)) for k, v in found.items() if k not in _PLACES)
+        more = tuple((k, clean(v)) for k, v in found.items() if k not in PLACES)
         from_folder = self.plate_from == "folder" or "plate" in found
         plate = "" if from_folder else image.plate
         return replace(
             image,
-            plate=self.plate or plate or self._folder_plate(folder),
+            plate=self.plate or plate or self.folder_plate(folder),
             extra=(*more, *((k, clean(v)) for k, v in image.extra)),
         )
 
@@ -251,9 +256,10 @@ class Placer:
         if self.plate:
             return self.plate
         source = self.plate_from or self.preset.plate_from
-        return named if named and source == "name" else self._folder_plate(folder)
+        return named if named and source == "name" else self.folder_plate(folder)
 
-    def _folder_plate(self, folder: str) -> str:
+    def folder_plate(self, folder: str) -> str:
+        """Give the plate that a folder's name says."""
         found = (self._folder_groups(folder) or {}).get("plate", "")
         return _MEASURED.sub("", found) if found else plate_folder(folder)
 
@@ -292,7 +298,7 @@ def _filled(found: re.Match[str]) -> dict[str, str]:
 def _group(name: str) -> str:
     low = name.lower()
     low = _ALIASES.get(low, low)
-    return low if low in _PLACES else name
+    return low if low in PLACES else name
 
 
 def unpadded(text: str) -> str:

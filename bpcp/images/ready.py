@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bpcp import imagelist
+from bpcp.check import rows
+from bpcp.check.findings import errors
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.images.remote import fetched, in_bucket
@@ -30,7 +32,8 @@ def read(source: str, access: Access) -> ImageList:
     Raises
     ------
     BpcpError
-        66 where it is missing, 65 where it is broken or no image list.
+        66 where it is missing; 65 where it is broken, no image list, or one in which
+        `bpcp check` finds an error.
     """
     with tempfile.TemporaryDirectory(prefix="bpcp-images-") as scratch:
         plain = Path(scratch) / "plain.csv"
@@ -46,11 +49,25 @@ def read(source: str, access: Access) -> ImageList:
                 _from_parquet(path, plain)
             else:
                 plain = path
+            _refuse_errors(plain, source)
             return imagelist.read(plain)
         except BpcpError as error:
             # people know it by the name that they gave
             what = str(error).replace(str(plain), source)
             raise BpcpError(error.code, what, error.todo) from None
+
+
+def _refuse_errors(plain: Path, source: str) -> None:
+    found = errors(rows.of_list(plain)[0])
+    if not found:
+        return
+    first, *others = found
+    # what is wrong with the file as a whole has its name for a place
+    where = source if first.place == plain.name else f"{source}, {first.place}"
+    # of a column that isn't there only the kind of the finding speaks
+    what = f"{first.code.summary}; " if first.code is rows.NO_FILES_COLUMN else ""
+    more = f" (and {len(others):,} more: bpcp check)" if others else ""
+    raise BpcpError(Exit.MALFORMED_INPUT, f"{where}: {what}{first.what}{more}", first.remedy)
 
 
 def _unzip(path: Path, plain: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bpcp.images.record import Image
@@ -22,6 +22,10 @@ class Account:
     ----------
     sets, incomplete : int
         Image sets, and those among them that lack a channel.
+    wells : int
+        Wells with a complete image set, of all plates.
+    values : dict of str to set of str
+        "plate", "z" and "t" of the complete image sets; "" is none.
     examples : list of (str, tuple of str)
         The first few incomplete sets: place, and the channels that they lack.
     lacking : dict of str to list of str
@@ -32,6 +36,10 @@ class Account:
 
     sets: int = 0
     incomplete: int = 0
+    wells: int = 0
+    values: dict[str, set[str]] = field(
+        default_factory=lambda: {"plate": set(), "z": set(), "t": set()}
+    )
     examples: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     lacking: dict[str, list[str]] = field(default_factory=dict)
     differs: dict[str, None] = field(default_factory=dict)
@@ -41,6 +49,7 @@ def account(sets: Iterable[ImageSet], channels: Sequence[str]) -> Account:
     """Count image sets, those of a well together, as Store.sets gives them."""
     found = Account()
     at: tuple[str, str] | None = None
+    counted_at: tuple[str, str] | None = None
     seen: set[str] = set()
 
     def close() -> None:
@@ -61,8 +70,33 @@ def account(sets: Iterable[ImageSet], channels: Sequence[str]) -> Account:
             found.incomplete += 1
             if len(found.examples) < SHOWN:
                 found.examples.append((image_set.place, missing))
+            continue
+        if here != counted_at:
+            counted_at = here
+            found.wells += 1
+        for kind, values in found.values.items():
+            values.add(getattr(image_set, kind))
     close()
     return found
+
+
+def summary(found: Account, names: Mapping[str, str]) -> str:
+    """Say what is in the complete image sets; `names` are CellProfiler's, by channel."""
+    counts = [
+        counted(found.sets - found.incomplete, "image set"),
+        counted(len(found.values["plate"]), "plate"),
+        counted(found.wells, "well"),
+    ]
+    several = [
+        counted(len(values), one)
+        for kind, one in (("z", "z plane"), ("t", "time point"))
+        if len(values := found.values[kind] - {""}) > 1
+    ]
+    parts = [", ".join(counts)]
+    if several:
+        parts.append(f"{', '.join(several)}: each is an image set of its own")
+    called = [n if c == n else f"{c}={n}" for c, n in names.items()]
+    return "; ".join([*parts, f"channels: {', '.join(called)}"])
 
 
 def understood(path: str, image: Image) -> str:

@@ -22,6 +22,7 @@ CREATE TABLE word (kind TEXT, id INTEGER, text TEXT, rank INTEGER, PRIMARY KEY (
 """
 _KINDS = ("plate", "well", "site", "t", "z", "channel")
 _SET = "plate, well, site, t, z"
+_EXAMPLES = 3
 # cells of `extra`; neither can be in a file's name that a CSV holds
 _PAIR, _BETWEEN = "\x1f", "\x1e"
 
@@ -150,10 +151,6 @@ class Store:
         """Count the images."""
         return self._number("SELECT count(*) FROM image")
 
-    def count_wells(self) -> int:
-        """Count the wells, of all plates."""
-        return self._number("SELECT count(*) FROM (SELECT DISTINCT plate, well FROM image)")
-
     def values(self, kind: str) -> list[str]:
         """Give the values of "plate", "well", "site", "t", "z" or "channel", sorted naturally."""
         rows = self._db.execute(f"SELECT DISTINCT {kind} FROM image").fetchall()  # noqa: S608
@@ -167,20 +164,45 @@ class Store:
             names.update(dict.fromkeys(_extra(extra)))
         return list(names)
 
-    def find(self, folder: str, name: str) -> Image | None:
-        """Give a file's image, or the first of several; None where it is not placed."""
-        at = self._words["folder"].ids.get(folder, -1)
+    def examples(self) -> list[Image]:
+        """Give at most three images, in natural order; needs `sort`.
+
+        They are of the first, the middle and the last place, and of three channels, as far as
+        there are as many; places are wells, or what is in a well where there are few.
+        """
+        channels = self.values("channel")
+        columns = _SET.split(", ")
+        depth, count = 0, 0
+        for depth in (2, 3, 5):
+            distinct = f"SELECT DISTINCT {', '.join(columns[:depth])} FROM image"  # noqa: S608
+            count = self._number(f"SELECT count(*) FROM ({distinct})")  # noqa: S608
+            if count >= _EXAMPLES:
+                break
+        keys = columns[:depth]
+        found: dict[tuple[str, str], Image] = {}
+        for i, at in enumerate((0, count // 2, count - 1)):
+            place = self._db.execute(
+                f"SELECT {', '.join(keys)} FROM ({distinct}) AS image {_ranked(keys)}"  # noqa: S608
+                " LIMIT 1 OFFSET ?",
+                (at,),
+            ).fetchone()
+            image = self._first(keys, place, channels[i % len(channels)])
+            found[image.folder, image.file] = image
+        return sorted(found.values(), key=_natural)
+
+    def _first(self, keys: Sequence[str], place: Sequence[int], channel: str) -> Image:
+        """Give the first image of a place, of a channel if it has that."""
+        same = " AND ".join(f"image.{k} = ?" for k in keys)
+        order = _ranked(_KINDS, f"WHERE {same}", "image.channel != ?")
         row = self._db.execute(
-            f"SELECT {_SET}, channel, extra FROM image WHERE folder = ? AND name = ?",  # noqa: S608
-            (at, name),
+            f"SELECT {_SET}, channel, folder, name, extra FROM image {order} LIMIT 1",  # noqa: S608
+            (*place, self._words["channel"].ids[channel]),
         ).fetchone()
-        if row is None:
-            return None
-        plate, well, site, t, z, channel = (
-            self._words[k].texts[i] for k, i in zip(_KINDS, row[:6], strict=True)
+        plate, well, site, t, z, found, folder = (
+            self._words[k].texts[i] for k, i in zip((*_KINDS, "folder"), row[:7], strict=True)
         )
-        extra = tuple(_extra(row[6]).items())
-        return Image(folder, name, channel, well, plate, site, z, t, extra)
+        extra = tuple(_extra(row[8]).items())
+        return Image(folder, row[7], found, well, plate, site, z, t, extra)
 
     def absent(self, limit: int) -> tuple[int, list[str]]:
         """Drop images whose file was not found, as an index may name.
@@ -271,7 +293,7 @@ class Store:
         return count, files
 
     def sort(self) -> None:
-        """Note the natural order of all values; needed before `sets`."""
+        """Note the natural order of all values; needed before `sets` and `examples`."""
         self._db.execute("DELETE FROM word")
         for kind in _KINDS:
             texts = self._words[kind].texts
@@ -284,12 +306,8 @@ class Store:
 
     def sets(self) -> Iterator[ImageSet]:
         """Give all image sets in natural order: plate, well, site, time, plane."""
-        joins = " ".join(
-            f"JOIN word {k}_ ON {k}_.kind = '{k}' AND {k}_.id = image.{k}" for k in _KINDS
-        )
-        order = ", ".join(f"{k}_.rank" for k in _KINDS)
         rows = self._db.execute(
-            f"SELECT {_SET}, channel, folder, name, extra FROM image {joins} ORDER BY {order}"  # noqa: S608
+            f"SELECT {_SET}, channel, folder, name, extra FROM image {_ranked(_KINDS)}"  # noqa: S608
         )
         texts = {kind: words.texts for kind, words in self._words.items()}
         for place, images in groupby(rows, key=itemgetter(0, 1, 2, 3, 4)):
@@ -311,6 +329,19 @@ class Store:
     def _paths(self, query: str, values: Sequence[int] = ()) -> list[str]:
         texts = self._words["folder"].texts
         return [f"{texts[f]}/{name}" for f, name in self._db.execute(query, values)]
+
+
+def _ranked(kinds: Iterable[str], where: str = "", first: str = "") -> str:
+    """Give the SQL that puts rows of a table `image` into natural order."""
+    kinds = list(kinds)
+    joins = [f"JOIN word {k}_ ON {k}_.kind = '{k}' AND {k}_.id = image.{k}" for k in kinds]
+    order = [*([first] if first else []), *(f"{k}_.rank" for k in kinds)]
+    return " ".join([*joins, where, "ORDER BY", ", ".join(order)])
+
+
+def _natural(image: Image) -> tuple[natural.Key, ...]:
+    numbered = (natural.key(x) for x in (image.site, image.t, image.z, image.channel))
+    return (natural.key(image.plate), natural.well_key(image.well), *numbered)
 
 
 def _extra(text: str) -> dict[str, str]:

@@ -60,7 +60,7 @@ class Walk:
         if in_bucket(self.listed):
             found = _in_remote_list(self.access, self.listed)
         elif self.listed:
-            found = _in_list(Path(self.listed), str(Path(self.listed).parent))
+            found = _in_list(Path(self.listed), self.listed)
         elif in_bucket(self.root):
             found = _in_bucket(self.access, Address.parse(self.root))
         else:
@@ -152,14 +152,19 @@ def _is_hidden(folder: str) -> bool:
     return folder.startswith(".") or "/." in folder
 
 
-def _in_list(path: Path, home: str) -> Iterator[File]:
+def _in_list(path: Path, named: str) -> Iterator[File]:
     """Read a file list as CellProfiler's: a path or URL a line; file: URLs are paths.
 
-    Paths that are not absolute start at `home`, the folder or address where the list lies.
+    Paths that are not absolute start where the list lies, by `named`, its path or address.
     """
+    home = named.rpartition("/")[0] or "/"
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
-        for raw in lines:
+        for number, raw in enumerate(lines):
             line = raw.rstrip("\r\n")
+            if not number and _is_header(line):
+                raise BpcpError(
+                    Exit.MALFORMED_INPUT, f"{named}: this looks like an image list", "call it .csv"
+                )
             if not line.strip():
                 continue
             if line.lower().startswith("file:"):
@@ -173,4 +178,11 @@ def _in_list(path: Path, home: str) -> Iterator[File]:
 def _in_remote_list(access: Access, url: str) -> Iterator[File]:
     with tempfile.TemporaryDirectory(prefix="bpcp-images-") as scratch:
         path = fetched(access, url, Path(scratch) / "list")
-        yield from _in_list(path, url.rpartition("/")[0])
+        yield from _in_list(path, url)
+
+
+def _is_header(line: str) -> bool:
+    """Tell whether a line is the header of a CSV rather than an image's path."""
+    if "FileName_" not in line or not re.search("[,;\t]", line):
+        return False
+    return os.path.splitext(line.strip())[1].lower() not in SUFFIXES  # noqa: PTH122

@@ -1,8 +1,8 @@
 """Time `bpcp check` on a screen of small TIFF files that are really there.
 
-    .venv/bpcp/bin/python tests/bench/check.py FOLDER [IMAGE_SETS]
+Usage: check.py [IMAGE_SETS]
 
-Makes IMAGE_SETS (3,456) image sets of 5 channels below FOLDER, 128 × 128 pixels of 16 bit each,
+Makes IMAGE_SETS (3,456) image sets of 5 channels in TMPDIR, 128 × 128 pixels of 16 bit each,
 checks them with `--json`, prints image sets, files, seconds, CPU seconds, cores and peak memory,
 and removes what it made. CellProfiler's own start is in the figure: the files are looked at
 meanwhile.
@@ -57,8 +57,8 @@ def make(base: Path, image_sets: int) -> None:
 
 
 def main() -> int:
-    image_sets = int(sys.argv[2]) if len(sys.argv) > 2 else 3456
-    with tempfile.TemporaryDirectory(prefix="bpcp-check-", dir=sys.argv[1]) as name:
+    image_sets = int(sys.argv[1]) if len(sys.argv) > 1 else 3456
+    with tempfile.TemporaryDirectory(prefix="bpcp-check-") as name:
         base = Path(name)
         make(base, image_sets)
         command = [ROOT / "bin" / "bpcp", "check", "-d", "screen", "--json"]

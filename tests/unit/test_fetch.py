@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 from conftest import ROOT, Screen
 from s3server import Bucket, Proxy, wait_for
 
 from bpcp import chunk, fetch, staging, todo
+from bpcp import plan as planned
 from bpcp.errors import BpcpError, Exit
 from bpcp.fetch import Fetcher, Room
 from bpcp.workspace import hold, read_json, write_json
@@ -635,3 +638,25 @@ def test_for_one_chunk_what_is_here_is_not_fetched(
     os.utime(path, ns=(0, 0))
     found = fetch.for_one(screen.workspace, names[0], screen.run_json(), tmp_path)
     assert [Path(n).name for n in found.places] == ["f1.tif", "f2.tif"]
+
+
+def test_a_truncated_image_of_the_bucket_is_named_and_not_kept(
+    screen: Screen, bucket: Bucket
+) -> None:
+    screen.fill(2)
+    for row in screen.rows:
+        tifffile.imwrite(screen.images / row[0], np.zeros((9, 9), np.uint8))
+    bad = screen.images / "f2.tif"
+    bad.write_bytes(bad.read_bytes()[:-40])
+    bucket.put_tree(screen.images, "p q/images")
+    shutil.rmtree(screen.images)
+    run = ("-q", "--input", f"{bucket.url}/p q", "--endpoint-url", os.environ["TEST_ENDPOINT"])
+    assert planned.main(screen.arguments(*run, "--chunk-size", "2", "--slots", "1")) == Exit.OK
+    (name,) = screen.chunks()
+    with fetching(screen, Room(None, PLENTY, 1)):
+        wait_for(lambda: is_ready(screen, name))
+        assert here(screen) == ["f1.tif"]
+        done = chunk.run_chunk(chunk.load(screen.workspace, name))
+    (failed,) = done["failed"]
+    assert failed["reason"].startswith("ends at byte")
+    assert failed["file"] == str(bad)

@@ -50,6 +50,7 @@ def touch(path: Path, text: str = "") -> Path:
 
 def made(source: Path | str, tmp_path: Path, *more: str) -> list[dict[str, str]]:
     out = tmp_path / "out" / "load_data.csv"
+    out.parent.mkdir(exist_ok=True)
     assert main([str(source), "--out", str(out), *more]) == Exit.OK
     return rows_of(out)
 
@@ -105,13 +106,52 @@ def test_what_was_understood_is_said_on_three_examples(
     assert capsys.readouterr().err == ""
 
 
+def examples(capsys: pytest.CaptureFixture[str], source: Path, *more: str) -> list[str]:
+    assert main([str(source), "--dry-run", *more]) == Exit.OK
+    return [e.strip() for e in capsys.readouterr().err.splitlines() if "→" in e]
+
+
+def test_the_examples_tell_channels_apart_in_natural_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for well in ("A10", "B02", "A02"):
+        for wave in (4, 3, 2, 1):
+            touch(tmp_path / "P" / f"P_{well}_s1_w{wave}.tif")
+    assert examples(capsys, tmp_path) == [
+        f"P/P_{well}_s1_{wave}.tif → plate P, well {well}, site 1, channel {wave}"
+        for well, wave in (("A02", "w1"), ("A10", "w2"), ("B02", "w3"))
+    ]
+    # what one place has, is shown of it
+    shown = examples(capsys, tmp_path, "--regex", r"(?P<well>A02)_s(?P<site>1)_(?P<channel>w\d)")
+    assert [e.split(" →")[0] for e in shown] == [f"P/P_A02_s1_w{n}.tif" for n in (1, 2, 3)]
+    shown = examples(capsys, tmp_path, "--regex", r"(?P<well>A02|B02)_s1_(?P<channel>w[12])")
+    assert [e.split(" →")[0] for e in shown] == [
+        "P/P_A02_s1_w1.tif", "P/P_B02_s1_w1.tif", "P/P_B02_s1_w2.tif",
+    ]  # fmt: skip
+    shown = examples(capsys, tmp_path, "--regex", r"(?P<well>A02)_s1_(?P<channel>w1)")
+    assert len(shown) == 1
+
+
+def test_an_example_of_a_place_without_the_channel_is_of_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("A01_s1_w1", "A02_s1_w1", "A03_s1_w1", "A04_s1_w2"):
+        touch(tmp_path / f"P_{name}.tif")
+    shown = examples(capsys, tmp_path, "--channel", "2=")
+    assert [e.split(" →")[0] for e in shown] == [
+        "P_A01_s1_w1.tif", "P_A03_s1_w1.tif", "P_A04_s1_w2.tif",
+    ]  # fmt: skip
+
+
 def test_a_dry_run_writes_nothing(plates: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     assert main([str(plates), "--dry-run", "-d", "x", "--base", str(tmp_path)]) == Exit.OK
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_planes_and_time_points_are_image_sets_of_their_own(tmp_path: Path) -> None:
+def test_planes_and_time_points_are_image_sets_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for t in (1, 2, 10):
         for z in (1, 2):
             touch(tmp_path / f"P/TimePoint_{t}/ZStep_{z}/P_A01_s1_w1.tif")
@@ -120,6 +160,10 @@ def test_planes_and_time_points_are_image_sets_of_their_own(tmp_path: Path) -> N
         (t, z) for t in ("1", "2", "10") for z in ("1", "2")
     ]
     assert rows[-1]["PathName_w1"].endswith("/P/TimePoint_10/ZStep_2")
+    assert (
+        "6 image sets, 1 plate, 1 well; 2 z planes, 3 time points: each is an image set of its own;"
+        " channels: w1"
+    ) in capsys.readouterr().err.splitlines()
 
 
 def test_projections_beside_planes_are_left_out_and_told(
@@ -194,6 +238,7 @@ def test_the_list_goes_into_the_workspace(
     base = tmp_path / "ü base"
     pipeline = base / "pipelines" / "v2" / "a.cppipe"
     wanted = base / "load_data_csv" / "plate 1" / "load_data.csv"
+    base.mkdir()
     main([str(plates), "-d", "plate 1", "-p", str(pipeline)])
     first = wanted.read_bytes()
     assert stat_mode(wanted) == 0o644
@@ -205,6 +250,18 @@ def test_the_list_goes_into_the_workspace(
     main([str(plates), "-d", "plate 1"])
     assert wanted.read_bytes() == first
     assert [p.name for p in wanted.parent.iterdir()] == ["load_data.csv"]
+
+
+def test_folders_that_are_not_there_are_not_made(plates: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    none = tmp_path / "no base"
+    for argv in (["-b", str(none)], ["-p", str(none / "pipelines" / "a.cppipe")]):
+        todo = fails(Exit.NO_INPUT, f": no folder {none}", plates, "-d", "x", *argv)
+        assert todo == "make it, or mend the name"
+    fails(Exit.CANNOT_CREATE, f": no folder {none}", plates, "-o", str(none / "x.csv"))
+    todo = fails(Exit.CANNOT_CREATE, "is a folder", plates, "-o", str(tmp_path))
+    assert todo == f"name the file: {tmp_path}/load_data.csv"
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def stat_mode(path: Path) -> int:
@@ -240,6 +297,7 @@ def test_a_list_that_can_not_be_finished_leaves_no_trace(
         raise OSError(28, "No space left on device", "x")
 
     monkeypatch.setattr("bpcp.images.write.rows", broken)
+    (tmp_path / "out").mkdir()
     with pytest.raises(OSError, match="No space"):
         main([str(plates), "-o", str(tmp_path / "out" / "load_data.csv")])
     assert list((tmp_path / "out").iterdir()) == []
@@ -269,6 +327,8 @@ def test_stdout_takes_the_list_and_nothing_else(plates: Path) -> None:
         (["--dry-run", "--channel", "1=D NA"], "letters, digits and _"),
         (["--dry-run", "--channel", "1=1A"], "letters, digits and _"),
         (["--dry-run", "--channel", "1=A", "--channel", "1=B"], "given twice"),
+        (["--dry-run", "--channel", "1=A", "--channel", "2=A"], "another channel is A already"),
+        (["--dry-run", "--channel", "1=w2"], "channels w1 and w2 would both be w2"),
         (["--dry-run", "--channel", "7=A"], "no such channel"),
         (["--dry-run", "--regex", "("], "--regex"),
         (["--dry-run", "--endpoint-url", "ftp://x"], "not a plain"),
@@ -300,8 +360,12 @@ def test_incomplete_sets_are_listed_and_nothing_is_written(
         "  P 1, A10, site 2, t 1: no w2",
         "channel DNA: none in 1 well: P 1, A02",
     ]
-    main([str(plates), *argv, "--incomplete", "drop"])
-    assert "left out: 4 image sets" in capsys.readouterr().err
+    touch(plates / "TimePoint_1" / f"P 2_B01_s1_w1{GUID}.tif")
+    main([str(plates), *argv[1:], "--incomplete", "drop"])
+    told = capsys.readouterr().err
+    assert "left out: 5 image sets" in told
+    # as many as are written
+    assert "\n5 image sets, 1 plate, 2 wells; channels: w1=DNA, w2\n" in told
     assert [(r["Metadata_Well"], r["Metadata_Site"]) for r in rows_of(out)] == [
         ("A01", "1"), ("A01", "2"), ("A01", "10"), ("A10", "1"), ("A10", "10"),
     ]  # fmt: skip
@@ -338,6 +402,69 @@ def test_two_files_for_one_place_are_both_named(tmp_path: Path) -> None:
     assert f"{tmp_path}/4014/P_A01_s1_w1.tif" in str(error)
     assert f"{tmp_path}/4020/P_A01_s1_w1.tif" in str(error)
     assert "… and 2 more" in str(error)
+    assert error.todo in {
+        f"give SOURCE the folder of one of them, {tmp_path}/{folder};"
+        " or, if they are of different plates, --plate-from folder"
+        for folder in ("4014", "4020")
+    }
+
+
+def doubled_todo(tmp_path: Path, names: list[str], *more: str) -> str:
+    for name in names:
+        touch(tmp_path / "in" / name)
+    return fails(Exit.MALFORMED_INPUT, "more than one file", tmp_path / "in", "--dry-run", *more)
+
+
+def test_an_expression_without_a_channel_is_said_to_be(tmp_path: Path) -> None:
+    names = ["A01_DNA.png", "A01_ER.png"]
+    todo = doubled_todo(tmp_path, names, "--regex", r"(?P<well>[A-H]\d+)")
+    assert todo == "--regex has no group channel: add (?P<channel>…) where the names tell it"
+    touch(tmp_path / "in/b/A01_DNA.png")
+    todo = doubled_todo(tmp_path, names, "--regex", r"(?P<well>[A-H]\d+)_(?P<ChannelNumber>[DE])"
+                        "(?!R)", "--plate", "S")  # fmt: skip
+    assert "no group channel" not in todo
+
+
+def test_a_plate_that_was_measured_twice_goes_by_its_folder(tmp_path: Path) -> None:
+    folders = [f"BR1__2026-01-15T09_30_00-Measurement {n}" for n in (1, 2)]
+    names = [f"{folder}/Images/r01c01f01p01-ch1sk1fk1fl1.tiff" for folder in folders]
+    todo = doubled_todo(tmp_path, names)
+    assert any(
+        todo.startswith(f"give SOURCE the folder of one of them, {tmp_path}/in/{f}; or, if")
+        for f in folders
+    )
+    # both are plate BR1
+    assert "--plate-from folder" not in todo
+    assert "a group plate in --regex" in todo
+
+
+def test_a_folder_that_is_a_group_of_its_own_tells_no_places_apart(tmp_path: Path) -> None:
+    names = [f"{dose}/run/A01_DNA.png" for dose in ("1 µM", "10 µM")]
+    pattern = r"(?P<Dose>[^/]+)/run/(?P<well>[A-H]\d+)_(?P<channel>[A-Za-z0-9]+)\.png$"
+    todo = doubled_todo(tmp_path, names, "--regex", pattern)
+    assert todo.endswith(
+        "a group plate in --regex, as in (?P<plate>[^/]+)/ (Dose: a column, tells no places apart)"
+    )
+    main([str(tmp_path / "in"), "--dry-run", "--regex", pattern.replace("Dose", "plate")])
+    todo = doubled_todo(tmp_path, names, "--regex", pattern, "--plate", "S12")
+    assert todo.endswith("; or, if they are of different plates, leave out --plate")
+    # without a channel both may be the reason
+    todo = doubled_todo(tmp_path, names, "--regex", r"(?P<well>A01)")
+    assert todo.startswith("--regex has no group channel: ")
+    assert "; else give SOURCE the folder of one of them, " in todo
+
+
+def test_of_a_folder_in_another_the_inner_one_is_advised(tmp_path: Path) -> None:
+    names = ["P_A01_s1_w1.tif", "old/P_A01_s1_w1.tif"]
+    assert f"one of them, {tmp_path}/in/old; or" in doubled_todo(tmp_path, names)
+
+
+def test_two_names_of_one_place_in_one_folder(tmp_path: Path) -> None:
+    names = ["P_A01_s1_w1.tif", "P_A01_s01_w1.tif"]
+    assert doubled_todo(tmp_path, names) == "tell them apart by --regex"
+    pattern = r"(?P<well>A01)_.*(?P<channel>w1)"
+    todo = doubled_todo(tmp_path, names, "--regex", pattern)
+    assert todo == ("tell them apart by a group of --regex: plate, well, site, channel, z or t")
 
 
 def test_files_that_the_preset_does_not_fit_are_named(
@@ -422,9 +549,12 @@ def test_names_from_htd_files_and_what_they_become(
 
 
 def test_two_channels_never_get_one_name(plates: Path) -> None:
-    todo = fails(Exit.MALFORMED_INPUT, "channels w1 and w2 would both be DNA", plates, "--dry-run",
-                 "--channel", "1=DNA", "--channel", "2=DNA")  # fmt: skip
+    touch(plates / "P 1.HTD", '"WaveName1", "Cy 5"\r\n"WaveName2", "Cy5"\r\n')
+    todo = fails(Exit.MALFORMED_INPUT, "channels w1 and w2 would both be Cy5", plates, "--dry-run")
     assert '--channel "w1"=NAME' in todo
+    # two that are left out are no name twice
+    fails(Exit.MALFORMED_INPUT, "leaves out all", plates, "--dry-run",
+          "--channel", "1=", "--channel", "2=")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -523,7 +653,7 @@ def test_a_ready_list_is_put_in_place(kind: str, tmp_path: Path) -> None:
         (
             "x.csv.gz",
             gzip.compress(b"Metadata_Plate\nP\n", mtime=0),
-            "x.csv.gz: no FileName_ or URL_",
+            "x.csv.gz, line 1: no FileName_ or URL_ column, so no images; the columns are: ",
         ),
         (
             "x.csv.gz",
@@ -537,6 +667,39 @@ def test_a_ready_list_is_put_in_place(kind: str, tmp_path: Path) -> None:
 def test_a_broken_list_is_named(name: str, content: bytes, what: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     fails(Exit.MALFORMED_INPUT, what, tmp_path / name, "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "remedy"),
+    [
+        (LIST.replace(",", ";"), ", line 1: cells are separated by semicolons", "with commas"),
+        ("", ": nothing in it", "list the image sets"),
+        ("FileName_A\n", ": no rows behind the header", "list the image sets"),
+        (
+            "FileName_A,\n,1\n,2\n",
+            ", line 1: column 2 of 2 has no name; CellProfiler fails (and 2 more: bpcp check)",
+            "name it",
+        ),
+    ],
+)
+def test_a_list_with_errors_is_not_put_in_place(
+    content: str, what: str, remedy: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    plain = touch(tmp_path / "the list.csv", content)
+    packed = tmp_path / "the list.csv.gz"
+    packed.write_bytes(gzip.compress(content.encode()))
+    for source in (plain, packed):
+        error = refused(Exit.MALFORMED_INPUT, what, main, [str(source), "-o", str(out)])
+        assert str(error) == f"{source}{what}"
+        assert remedy in error.todo
+    assert not out.exists()
+
+
+def test_a_list_with_warnings_is_put_in_place(tmp_path: Path) -> None:
+    # two rows of one site, one with a space
+    text = "FileName_A,Metadata_Site\na.tif,1\n b.tif,1\n"
+    assert len(made(touch(tmp_path / "x.csv", text), tmp_path)) == 2
 
 
 def test_what_is_for_images_is_not_for_lists(tmp_path: Path) -> None:
@@ -569,6 +732,19 @@ def test_a_file_list_is_a_source(tmp_path: Path) -> None:
         "s3://bucket/x",
         "https://example.org/y",
     ]
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_an_image_list_by_another_name_is_no_file_list(between: str, tmp_path: Path) -> None:
+    source = touch(tmp_path / "list.txt", "\ufeff" + LIST.replace(",", between))
+    todo = fails(Exit.MALFORMED_INPUT, f"{source}: this looks like an image list", source,
+                 "--dry-run")  # fmt: skip
+    assert todo == "call it .csv"
+
+
+def test_an_image_is_no_header(tmp_path: Path) -> None:
+    source = touch(tmp_path / "list.txt", "/a/FileName_1, P_A01_s1_w1.tif\n")
+    assert made(source, tmp_path)[0]["PathName_w1"] == "/a"
 
 
 # --- S3 ------------------------------------------------------------------------------------------
@@ -632,6 +808,9 @@ def test_a_file_list_may_be_in_a_bucket(server: S3Server, bucket: Bucket, tmp_pa
     bucket.put("x y/FileList.TXT", "\r\n".join(names).encode())
     rows = made(f"S3://{bucket.name}/x y/FileList.TXT", tmp_path, *access)
     assert [r["PathName_w1"] for r in rows] == ["/data", f"{bucket.url}/x y/a ü", "s3://other"]
+    bucket.put("x y/list.txt", LIST.encode())
+    fails(Exit.MALFORMED_INPUT, f"{bucket.url}/x y/list.txt: this looks like an image list",
+          f"{bucket.url}/x y/list.txt", "--dry-run", *access)  # fmt: skip
     fails(Exit.NO_INPUT, "no.txt: missing file", f"{bucket.url}/no.txt", "--dry-run", *access)
     # with a slash at its end it is a folder
     bucket.put("no.txt/P_A01_s1_w1.tif", b"")
