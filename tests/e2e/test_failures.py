@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Lab, Plain
+from texts import Text
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +59,8 @@ def test_one_missing_and_one_broken_image(lab: Lab, plain: Callable[[Lab], Plain
     whole = broken.read_bytes()
     broken.write_bytes(b"these bytes are no image" * 40)
 
-    said = lab.run("--chunk-size", "6", expect=1)
+    # without the check, it is CellProfiler that meets it
+    said = lab.run("--chunk-size", "6", "--no-check", expect=1)
     assert "10 of 12 image sets" in said and "2 failed" in said
     assert f"line 6 of load_data.csv (BPCP-DEMO {rows[4]['Metadata_Well']}" in said
     assert "missing file" in said and str(missing) in said
@@ -101,12 +103,23 @@ def test_an_unknown_module_is_an_error_and_never_done(lab: Lab) -> None:
     assert not lab.analysis.exists()
 
 
-def test_a_pipeline_that_fails_at_every_image_set(lab: Lab) -> None:
-    """No image has the name that a module asks for: every chunk fails, and says why."""
+def test_a_pipeline_that_asks_for_an_image_of_another_name_is_refused(lab: Lab) -> None:
     text = lab.pipeline.read_text()
     lab.pipeline.write_text(
         text.replace("Select the input image:DNA", "Select the input image:DAPI")
     )
+    said = lab.run(expect=65)
+    assert "it wants the image DAPI" in said
+    assert "the list has DNA, Cyto" in said
+    assert not lab.analysis.exists()
+
+
+def test_a_pipeline_that_fails_at_every_image_set(lab: Lab) -> None:
+    """A module asks for a measurement that nobody made: every chunk fails, and says why."""
+    text = Text(lab.pipeline.read_text())
+    text.set("IdentifyPrimaryObjects", "Thresholding method", "Measurement")
+    text.set("IdentifyPrimaryObjects", "Select the measurement to threshold with", "Nobody_Made")
+    lab.pipeline.write_text(text.text)
     said = lab.run("--chunk-size", "12", expect=1)
     assert "0 of 12 image sets" in said and "12 failed" in said
     assert not list(lab.analysis.glob("*.csv"))
