@@ -75,9 +75,7 @@ def order(sets: ImageSets, pipe: pipeline.Pipeline, group_by: Sequence[str]) -> 
         # where the pipeline's groups lie across the ones that were asked for, they decide
         fits = _refines(own, asked)
         groups = [asked[i] for i in at] if fits and held[:1] != [()] else held
-    ordered = ImageList(
-        images.header, tuple(images.rows[i] for i in at), tuple(images.lines[i] for i in at)
-    )
+    ordered = images.only(at)
     groups_own = [own[i] for i in at]
     return Cut(ordered, types, groups, bonds, groups_own, sets.groups is not None, sets.beside)
 

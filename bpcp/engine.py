@@ -9,26 +9,26 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bpcp import cellprofiler, database, imagelist
-from bpcp.cut import Cut
 from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
+from bpcp.imagesets import ImageSets
 from bpcp.pipeline import Pipeline
 from bpcp.workspace import Json
 
 
-def ask(pipe: Pipeline, cut: Cut, old: Json, again: bool) -> Json:
+def ask(pipe: Pipeline, sets: ImageSets, old: Json, again: bool) -> Json:
     """Find out which CellProfiler runs, and which objects the pipeline measures."""
     argv = cellprofiler.command()
     known = old.get("cellprofiler", {})
-    question = [pipe.sha256, row_text(cut.images.header), ",".join(t.name for t in cut.types)]
+    question = [pipe.sha256, row_text(sets.images.header), ",".join(t.name for t in sets.types)]
     with ThreadPoolExecutor() as pool:
         # each answer costs a start of CellProfiler, so the likely second question goes out at once
         version = pool.submit(cellprofiler.version, argv)
         asking = again or known.get("question") != imagelist.digest(question)
-        objects = pool.submit(_measured_objects, argv, pipe, cut) if asking else None
+        objects = pool.submit(_measured_objects, argv, pipe, sets) if asking else None
         found = version.result()
         if objects is None and found != known["version"]:
-            objects = pool.submit(_measured_objects, argv, pipe, cut)
+            objects = pool.submit(_measured_objects, argv, pipe, sets)
         return {
             "command": argv,
             "version": found,
@@ -38,22 +38,34 @@ def ask(pipe: Pipeline, cut: Cut, old: Json, again: bool) -> Json:
         }
 
 
-def _measured_objects(argv: Sequence[str], pipe: Pipeline, cut: Cut) -> list[str]:
-    header, rows = cut.images.header, cut.images.rows
-    with tempfile.TemporaryDirectory(prefix="bpcp-plan-") as name:
+def measurements(
+    argv: Sequence[str], pipe: Pipeline, sets: ImageSets | None
+) -> list[tuple[str, str]]:
+    """Ask CellProfiler what a pipeline measures, with one row of its list; see `cellprofiler`.
+
+    Raises
+    ------
+    BpcpError
+        65 where the pipeline does not load.
+    """
+    with tempfile.TemporaryDirectory(prefix="bpcp-asked-") as name:
         scratch = Path(name)
-        program = scratch / "pipeline.cppipe"
+        program, listed = scratch / "pipeline.cppipe", None
         program.write_bytes(pipe.text)
-        listed = scratch / "images.csv" if pipe.reads_list else None
-        if listed:
-            witness = imagelist.witness_row(header, cut.types, cut.beside or rows, rows[:1])
+        if sets and sets.images.rows and pipe.reads_list:
+            listed = scratch / "images.csv"
+            header, rows = sets.images.header, sets.images.rows
+            witness = imagelist.witness_row(header, sets.types, sets.beside or rows, rows[:1])
             imagelist.write(listed, header, [rows[0], *filter(None, [witness])])
         try:
-            made = cellprofiler.measurements(argv, program, listed, scratch)
+            return cellprofiler.measurements(argv, program, listed, scratch)
         except BpcpError as error:
             what = str(error).replace(str(program), str(pipe.path))
             raise BpcpError(error.code, what, "bpcp check says more") from None
-    return list(dict.fromkeys(name for name, _ in made))
+
+
+def _measured_objects(argv: Sequence[str], pipe: Pipeline, sets: ImageSets) -> list[str]:
+    return list(dict.fromkeys(name for name, _ in measurements(argv, pipe, sets)))
 
 
 def expected_tables(pipe: Pipeline, objects: Sequence[str]) -> list[Json]:

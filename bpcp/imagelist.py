@@ -65,6 +65,12 @@ class ImageList:
     rows: tuple[Row, ...]
     lines: tuple[int, ...]
 
+    def only(self, keep: Sequence[int]) -> ImageList:
+        """Keep some rows, by their indexes."""
+        return ImageList(
+            self.header, tuple(self.rows[i] for i in keep), tuple(self.lines[i] for i in keep)
+        )
+
     def column(self, name: str) -> int:
         """Give the index of a column.
 

@@ -170,20 +170,25 @@ def _databases(pipe: Pipeline) -> tuple[str, ...]:
     return tuple(database.path_of(m) for m in pipe.named("ExportToDatabase"))
 
 
+def in_range(images: ImageList, rows: tuple[int, int]) -> ImageList:
+    """Keep the rows that LoadData is set to process: the first and the last, 1-based."""
+    # the header is line 1, and empty lines count
+    return images.only([i for i, n in enumerate(images.lines) if rows[0] <= n - 1 <= rows[1]])
+
+
 def _ranged(sets: ImageSets, rows: tuple[int, int] | None) -> ImageSets:
     """Keep a range of rows; LoadData types its columns over all of them."""
     if rows is None:
         return sets
     images = sets.images
-    # the header is line 1, and empty lines count
-    keep = [i for i, line in enumerate(images.lines) if rows[0] <= line - 1 <= rows[1]]
-    if not keep:
+    kept = in_range(images, rows)
+    if not kept.rows:
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"no row of the image list is in LoadData's range, {rows[0]} to {rows[1]}",
             "set 'Process just a range of rows?' to No",
         )
-    return replace(sets, images=_only(images, keep), beside=images.rows)
+    return replace(sets, images=kept, beside=images.rows)
 
 
 def without(sets: ImageSets, lines: Collection[int]) -> ImageSets:
@@ -196,18 +201,12 @@ def without(sets: ImageSets, lines: Collection[int]) -> ImageSets:
     """
     images = sets.images
     at = [i for i, line in enumerate(images.lines) if line not in lines]
-    left = _only(images, at)
+    left = images.only(at)
     if sets.groups is None:
         own = sets if sets.beside else replace(of_list(left), notes=sets.notes)
         return replace(own, images=left)
     groups = [sets.groups[i] for i in at]
     return replace(sets, images=left, groups=groups, keep=list(left.lines))
-
-
-def _only(images: ImageList, keep: Sequence[int]) -> ImageList:
-    return ImageList(
-        images.header, tuple(images.rows[i] for i in keep), tuple(images.lines[i] for i in keep)
-    )
 
 
 def of_list(images: ImageList, notes: Sequence[str] = ()) -> ImageSets:

@@ -122,7 +122,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     pipe, sets = vetted.pipe, vetted.sets
     images = sets.images
     cut = order(sets, pipe, settings.group_by)
-    asked = engine.ask(pipe, cut, old, settings.ask_again)
+    asked = engine.ask(pipe, sets, old, settings.ask_again)
     recipe = imagelist.digest(
         [
             _RECIPE,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bpcp.check.findings import Severity, errors, exit_of, without_bad
 from bpcp.errors import BpcpError
-from bpcp.imagelist import ImageList, row_text
+from bpcp.imagelist import row_text
 from bpcp.imagesets import ImageSets
 from bpcp.settings import Settings
 from bpcp.sources import Listed
@@ -63,9 +63,7 @@ def look(
     from bpcp.check.all import Asked, run
     from bpcp.check.progress import Progress
 
-    left = ImageList(
-        images.header, tuple(images.rows[i] for i in at), tuple(images.lines[i] for i in at)
-    )
+    left = images.only(at)
     progress = Progress()
     shows = sys.stderr.isatty()
     asked = Asked(mend=settings.mend, load=False, told=progress.told if shows else None)

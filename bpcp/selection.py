@@ -50,9 +50,7 @@ def select(images: ImageList, workspace: Workspace) -> tuple[ImageList, list[str
             notes.append(
                 f"{len(images.rows) - len(keep)} image sets left out by {path.name} (all: -c)"
             )
-        images = ImageList(
-            images.header, tuple(images.rows[i] for i in keep), tuple(images.lines[i] for i in keep)
-        )
+        images = images.only(keep)
     return images, notes
 
 

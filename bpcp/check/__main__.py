@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpcp.check.findings import Finding, errors
-from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.errors import Parser, run_main
 from bpcp.workspace import Workspace, locate, to_ranges
 
 if TYPE_CHECKING:
@@ -45,27 +45,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
-    from bpcp.folders import moved_of
-    from bpcp.limits import read_limits
-    from bpcp.s3 import Access, Address
-    from bpcp.settings import Settings
-    from bpcp.sources import Source
+    """Give what a run would be asked for by the options that a check has as well."""
+    from bpcp import plan
+    from bpcp.settings import settings_of
 
-    root = os.environ.get("PATHNAME_BASENAME")
-    access = Access(args.endpoint_url, args.profile).checked()
-    source = Source(Address.parse(args.input) if args.input else None, access)
-    if root and not Path(root).is_dir() and not source.input:
-        raise BpcpError(Exit.BAD_SETTING, f"PATHNAME_BASENAME is not a folder: {root}")
-    return Settings(
-        chunk_size=None,
-        group_by=(),
-        slots=read_limits().cores,
-        use_lists=not args.create_groups_from_data_file,
-        root=Path(root).resolve() if root else workspace.base,
-        tmpdir=None,
-        source=source,
-        moved=moved_of(args.map),
-    )
+    shared = [f"--dataset={args.dataset}", f"--pipeline={args.pipeline}"]
+    shared += ["-c"] if args.create_groups_from_data_file else []
+    shared += [f"--map={moved}" for moved in args.map]
+    for name in ("input", "endpoint_url", "profile"):
+        if value := getattr(args, name):
+            shared.append(f"--{name.replace('_', '-')}={value}")
+    return settings_of(plan.parse(shared), workspace)
 
 
 def report(findings: Iterable[Finding], unit: str = "line") -> Iterator[str]:
@@ -170,7 +160,7 @@ def main(argv: Sequence[str]) -> int:
         progress.end()
     code = checked.exit(quarantine=args.quarantine)
     for stream in (sys.stdout, sys.stderr):
-        # a name that is no text must not end a check
+        # a name that is no text must not end a check; these two are always text streams
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if args.json:
         found = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -215,15 +215,10 @@ def _prepared(
 def _ranged(images: ImageList, pipe: Pipeline) -> ImageList:
     """Keep the rows that LoadData is set to; a range that can't be read is told elsewhere."""
     try:
-        rows_set = of_pipe.row_range(pipe)
+        wanted = of_pipe.row_range(pipe)
     except ValueError:
-        rows_set = None
-    if rows_set is None:
         return images
-    first, last = rows_set
-    # the header is line 1, and empty lines count
-    keep = [i for i, line in enumerate(images.lines) if first <= line - 1 <= last]
-    return _only(images, keep)
+    return imagesets.in_range(images, wanted) if wanted else images
 
 
 def _file_list(
@@ -250,13 +245,7 @@ def _with_files(images: ImageList, findings: list[Finding]) -> ImageList:
     if not lacking:
         return images
     keep = [i for i, line in enumerate(images.lines) if line not in lacking]
-    return _only(images, keep)
-
-
-def _only(images: ImageList, keep: Sequence[int]) -> ImageList:
-    return ImageList(
-        images.header, tuple(images.rows[i] for i in keep), tuple(images.lines[i] for i in keep)
-    )
+    return images.only(keep)
 
 
 def _how(

@@ -157,7 +157,7 @@ def of_files(images: ImageList, root: Path, how: How | None = None) -> tuple[lis
             if how.listed[name][0] == 0:
                 findings.append(_finding(EMPTY, name, "an empty file", _AGAIN, use, images))
             not_checked["in a bucket"] += 1
-        elif how.in_bucket and how.in_bucket(name) and not os.path.exists(name):  # noqa: PTH110
+        elif how.in_bucket and how.in_bucket(name) and not os.path.exists(name):  # noqa: PTH110 -- for each of many files
             findings.append(
                 _finding(
                     MISSING,
@@ -177,7 +177,7 @@ def of_files(images: ImageList, root: Path, how: How | None = None) -> tuple[lis
     odd: dict[str, list[str]] = defaultdict(list)
     for name, seen in looked.items():
         if not seen.fault and not seen.kind:
-            ending = os.path.splitext(name)[1]  # noqa: PTH122
+            ending = os.path.splitext(name)[1]  # noqa: PTH122 -- for each of many files
             not_checked[f"called *{ending}" if ending else "whose names have no ending"] += 1
         for said in seen.warnings:
             odd[said].append(name)
@@ -263,12 +263,12 @@ def _faults(
     for name, seen in looked.items():
         if not seen.fault:
             continue
-        folder = os.path.dirname(name)  # noqa: PTH120
+        folder = os.path.dirname(name)  # noqa: PTH120 -- for each of many files
         if seen.fault != look.MISSING:
             code, remedy = _FAULTS[seen.fault]
             yield _finding(code, name, seen.said, remedy, used[name], images)
         elif (names := there.names(folder)) is not None:
-            near = names.get(_plain(os.path.basename(name)), "")  # noqa: PTH119
+            near = names.get(_plain(os.path.basename(name)), "")  # noqa: PTH119 -- for each of many files
             said = f"missing; there is {near!r}" if near else "missing"
             remedy = "mend the name in the list" if near else "bring it back, or mend the list"
             yield _finding(MISSING, name, said, remedy, used[name], images)
@@ -310,7 +310,7 @@ class _Folders:
         """Give the names in a folder, by what they are without what lists get wrong."""
         if folder not in self._names:
             try:
-                self._names[folder] = {_plain(n): n for n in os.listdir(folder)}  # noqa: PTH208
+                self._names[folder] = {_plain(n): n for n in os.listdir(folder)}  # noqa: PTH208 -- for each of many files
             except OSError:
                 self._names[folder] = None
         return self._names[folder]

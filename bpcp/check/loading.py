@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from bpcp import cellprofiler, imagelist
+from bpcp import cellprofiler, engine
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.modules import PLUGINS, REVISIONS, every_module, place, writes
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
+from bpcp.imagesets import of_list
 from bpcp.mend import Mend, mended_further
-from bpcp.pipeline import Module, Pipeline
+from bpcp.pipeline import Module, Pipeline, of_text
 
 UNKNOWN = Code(
     "pipeline-unknown-module",
@@ -67,27 +66,17 @@ def loads(pipe: Pipeline, images: ImageList | None, version: str | None = None) 
 
 
 def _asked(argv: Sequence[str], pipe: Pipeline, images: ImageList | None) -> list[Finding]:
-    with tempfile.TemporaryDirectory(prefix="bpcp-check-") as name:
-        scratch = Path(name)
-        program = scratch / "pipeline.cppipe"
-        # CellProfiler prepares each module even where it is only asked: one that exports would make
-        # its tables anew, in whatever folder or server the user keeps the real ones
-        quiet = [Mend(m.number, "enabled", "True", "False", "") for m in pipe.modules if writes(m)]
-        text = mended_further(pipe.text.decode("utf-8", "surrogateescape"), quiet)
-        program.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
-        listed = None
-        if images and images.rows and pipe.reads_list:
-            listed = scratch / "images.csv"
-            header, rows = images.header, images.rows
-            types = imagelist.column_types(header, rows)
-            witness = imagelist.witness_row(header, types, rows, rows[:1])
-            imagelist.write(listed, header, [rows[0], *filter(None, [witness])])
-        try:
-            cellprofiler.measurements(argv, program, listed, scratch)
-        except BpcpError as error:
-            if error.code is not Exit.MALFORMED_INPUT:
-                raise
-            return list(_why(pipe, str(error).partition(f"{program}: ")[2] or str(error)))
+    # CellProfiler prepares each module even where it is only asked: one that exports would make its
+    # tables anew, in whatever folder or server the user keeps the real ones
+    quiet = [Mend(m.number, "enabled", "True", "False", "") for m in pipe.modules if writes(m)]
+    text = mended_further(pipe.text.decode("utf-8", "surrogateescape"), quiet)
+    asked = of_text(pipe.path, text.encode("utf-8", "surrogateescape"), pipe.kind)
+    try:
+        engine.measurements(argv, asked, of_list(images) if images else None)
+    except BpcpError as error:
+        if error.code is not Exit.MALFORMED_INPUT:
+            raise
+        return list(_why(pipe, str(error).partition(f"{pipe.path}: ")[2] or str(error)))
     return []
 
 

@@ -126,14 +126,14 @@ def look(path: str, *, deep: bool = False) -> Looked:
 def _there(path: str) -> int:
     """Give the size of a file that is there, in bytes."""
     try:
-        found = os.stat(path)  # noqa: PTH116
+        found = os.stat(path)  # noqa: PTH116 -- 17,000 times
     except ValueError:
         raise _FaultError(MISSING, "no file can have such a name") from None
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise _FaultError(NO_PERMISSION, "its folder may not be read") from None
-        if os.path.islink(path):  # noqa: PTH114
-            target = os.readlink(path)  # noqa: PTH115
+        if os.path.islink(path):  # noqa: PTH114 -- 17,000 times
+            target = os.readlink(path)  # noqa: PTH115 -- 17,000 times
             raise _FaultError(DANGLING, f"a link to {target}, which is not there") from None
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             raise _FaultError(MISSING, "missing") from None
@@ -150,7 +150,7 @@ def _there(path: str) -> int:
 
 def _kind(path: str, start: bytes) -> str:
     """Tell what a file is; "" is what bpcp can't look into."""
-    ending = os.path.splitext(path)[1]  # noqa: PTH122
+    ending = os.path.splitext(path)[1]  # noqa: PTH122 -- 17,000 times
     named = _BY_NAME.get(ending.lower(), "")
     found = next((kind for magic, kind in _MAGIC if start.startswith(magic)), "")
     if found and not ending:

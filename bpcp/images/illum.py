@@ -86,6 +86,6 @@ def look(source: str, access: Access) -> Illum:
         address = Address.parse(source)
         names = (name for name, _ in objects(access, address))
         return Illum(str(address), frozenset(n for n in names if n.endswith(".npy")))
-    folder = Path(os.path.abspath(source))  # noqa: PTH100
+    folder = Path(os.path.abspath(source))  # noqa: PTH100 -- links stay as they are named
     found = [p for pattern in ("*.npy", "*/*.npy") for p in folder.glob(pattern)]
     return Illum(str(folder), frozenset(str(p.relative_to(folder)) for p in found))

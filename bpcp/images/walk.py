@@ -129,7 +129,7 @@ def _in_folder(root: str) -> Iterator[File]:
     while todo:
         folder = todo.pop()
         with os.scandir(folder) as entries:
-            here = os.stat(folder)  # noqa: PTH116
+            here = os.stat(folder)  # noqa: PTH116 -- a million times
             if (here.st_dev, here.st_ino) in been:
                 continue
             been.add((here.st_dev, here.st_ino))
@@ -185,4 +185,4 @@ def _is_header(line: str) -> bool:
     """Tell whether a line is the header of a CSV rather than an image's path."""
     if "FileName_" not in line or not re.search("[,;\t]", line):
         return False
-    return os.path.splitext(line.strip())[1].lower() not in SUFFIXES  # noqa: PTH122
+    return os.path.splitext(line.strip())[1].lower() not in SUFFIXES  # noqa: PTH122 -- a million times
