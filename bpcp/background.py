@@ -1,10 +1,13 @@
-"""What the processes beside a run have in common: they end when told, and with who started them."""
+"""How processes end when they are told to: those beside a run with who started them, all tidily."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
@@ -16,6 +19,23 @@ class Told(BaseException):
 
 def _raise(_number: int, _frame: FrameType | None) -> None:
     raise Told
+
+
+@contextmanager
+def tidily() -> Iterator[None]:
+    """Let a signal to end, within the block, end what it started and take its temporary files away.
+
+    Python alone would be gone at once, and leave both behind.
+    """
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, _raise) for number in numbers]
+    try:
+        yield
+    except Told:
+        sys.exit(128 + signal.SIGTERM)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def serve() -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bpcp import batch, imagesets, pipeline
+from bpcp import background, batch, imagesets, pipeline
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.pipeline import Kind
 from bpcp.plan import parse as parse_plan
@@ -17,7 +17,7 @@ from bpcp.workspace import locate, locked
 
 def main(argv: Sequence[str]) -> int:
     """Make a batch file, or find the one that is there."""
-    parser = Parser("batchfile")
+    parser = Parser("run_batchfile_pipeline.sh")
     parser.add_argument("-d", "--dataset", required=True)
     parser.add_argument("-p", "--pipeline", required=True, type=Path)
     parser.add_argument("-t", "--tmpdir")
@@ -35,13 +35,14 @@ def main(argv: Sequence[str]) -> int:
             f"{pipe.path} is a batch file already",
             "./run_analysis_pipeline.sh takes it as it is: -p Batch_data.h5",
         )
-    with locked(workspace):
+    with background.tidily(), locked(workspace):
         made = imagesets.batch_file(workspace, pipe, settings)
         found = batch.read(made.path)
         made.keep(workspace)
     if not args.quiet:
         groups = len(set(found.groups))
-        what = f"{len(found.images.rows):,} image sets"
+        count = len(found.images.rows)
+        what = f"{count:,} image set{'s' if count != 1 else ''}"
         if pipe.group_keys:
             what += f" in {groups:,} groups by {', '.join(pipe.group_keys)}"
         state = "made" if made.home else "kept: nothing that it depends on has changed"
@@ -53,4 +54,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_main("batchfile", main)
+    run_main("run_batchfile_pipeline.sh", main)

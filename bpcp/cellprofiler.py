@@ -243,7 +243,9 @@ def make_batch_file(
         code is 1 also where all went well.
     """
     folders = ["-o", str(output), "-t", str(tmpdir)]
-    done = _ask([*argv, "-c", "-r", "-p", str(pipeline), *inputs, *folders], None, cwd)
+    # may take minutes; ends with this process, however this process ends
+    bound = ["setpriv", "--pdeathsig", "KILL", "--"]
+    done = _ask([*bound, *argv, "-c", "-r", "-p", str(pipeline), *inputs, *folders], None, cwd)
     return _cause(done)
 
 

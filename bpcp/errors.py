@@ -44,11 +44,16 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, command: str) -> None:
-        super().__init__(prog=f"bpcp {command}", add_help=False, allow_abbrev=False)
-        self.command = command
+        self.name = _name(command)
+        super().__init__(prog=self.name, add_help=False, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        raise BpcpError(Exit.USAGE, message, f"bpcp {self.command} --help")
+        raise BpcpError(Exit.USAGE, message, f"{self.name} --help")
+
+
+def _name(command: str) -> str:
+    """Give what the user types: an entry script's own name, or a command of bpcp."""
+    return f"./{command}" if command.endswith(".sh") else f"bpcp {command}"
 
 
 def run_main(command: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
@@ -57,7 +62,7 @@ def run_main(command: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
         code = main(sys.argv[1:])
         sys.stdout.flush()
     except BpcpError as error:
-        print(f"bpcp {command}: {error}", file=sys.stderr)
+        print(f"{_name(command)}: {error}", file=sys.stderr)
         if error.todo:
             print(f"  → {error.todo}", file=sys.stderr)
         code = error.code
@@ -68,16 +73,16 @@ def run_main(command: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.OK
     except PermissionError as error:
-        print(f"bpcp {command}: no permission: {error.filename}", file=sys.stderr)
+        print(f"{_name(command)}: no permission: {error.filename}", file=sys.stderr)
         code = Exit.NO_PERMISSION
     except OSError as error:
         # a full disk, a folder that went away: the machine's trouble, not a bug
         where = f"{error.filename}: " if error.filename else ""
-        print(f"bpcp {command}: {where}{error.strerror}", file=sys.stderr)
+        print(f"{_name(command)}: {where}{error.strerror}", file=sys.stderr)
         print("  → make room or mend the folder, then run the same command again", file=sys.stderr)
         code = Exit.CANNOT_CREATE
     except Exception:
         traceback.print_exc()
-        print(f"bpcp {command}: this is a bug in bpcp; please report it", file=sys.stderr)
+        print(f"{_name(command)}: this is a bug in bpcp; please report it", file=sys.stderr)
         code = Exit.BUG
     sys.exit(int(code))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bpcp import (
     __version__,
+    background,
     binding,
     engine,
     explain,
@@ -390,13 +391,15 @@ def main(argv: Sequence[str]) -> int:
     workspace = locate(args.dataset, args.pipeline)
     settings = settings_of(args, workspace)
     pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
-    if args.dry_run:
-        plan = make(workspace, pipe, settings)
-    else:
-        with locked(workspace):
+    with background.tidily():
+        if args.dry_run:
             plan = make(workspace, pipe, settings)
-            plan_files.write(workspace, plan)
-            plan.notes[:0] = stale.drop(workspace, plan.planned, plan.run, plan.remote, plan.bad)
+        else:
+            with locked(workspace):
+                plan = make(workspace, pipe, settings)
+                plan_files.write(workspace, plan)
+                dropped = stale.drop(workspace, plan.planned, plan.run, plan.remote, plan.bad)
+                plan.notes[:0] = dropped
     found = stale.find(workspace, plan.planned, plan.run, plan.remote)
     again = {chunk for chunks in found for chunk in chunks}
     states = [

@@ -155,7 +155,9 @@ def _read(path: Path, findings: list[Finding]) -> Raw | None:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         what = "a folder, not an image list" if path.is_dir() else "no image list"
-        raise BpcpError(Exit.NO_INPUT, f"{what}: {path}", "bpcp help plan") from None
+        raise BpcpError(
+            Exit.NO_INPUT, f"{what}: {path}", "bpcp images FOLDER -d DATASET makes one"
+        ) from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
