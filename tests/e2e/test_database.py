@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import ONE_THREAD, Lab, Plain, cellprofiler
 from filelist import of_load_data
-from test_variants import COSTLY, Rows, grouped
+from test_variants import COSTLY, Rows, changed, grouped
 from texts import TRACK, Text
 
 from bpcp.database_compare import compare_databases
@@ -224,15 +224,7 @@ def test_equals_one_process(
     plain: Callable[[Lab], Plain],
     change: Callable[[Text, Rows], tuple[str, ...]],
 ) -> None:
-    pipeline = Text(lab.pipeline.read_text()).disable(*COSTLY)
-    with lab.image_list.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    options = change(pipeline, rows)
-    lab.pipeline.write_text(pipeline.text)
-    with lab.image_list.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    options = changed(lab, change)
     one = plain(lab)
     assert "12 of 12 image sets" in lab.run(*options)
     assert len(lab.verdicts()) >= 3

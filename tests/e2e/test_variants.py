@@ -141,6 +141,20 @@ def by_plate(pipeline: Text, rows: Rows) -> tuple[str, ...]:
     return ("-k",)
 
 
+def changed(lab: Lab, change: Callable[[Text, Rows], tuple[str, ...]]) -> tuple[str, ...]:
+    """Change a workspace's pipeline and list; give the options that belong to it."""
+    pipeline = Text(lab.pipeline.read_text()).disable(*COSTLY)
+    with lab.image_list.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    options = change(pipeline, rows)
+    lab.pipeline.write_text(pipeline.text)
+    with lab.image_list.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return options
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -163,15 +177,7 @@ def test_equals_one_process(
     plain: Callable[[Lab], Plain],
     change: Callable[[Text, Rows], tuple[str, ...]],
 ) -> None:
-    pipeline = Text(lab.pipeline.read_text()).disable(*COSTLY)
-    with lab.image_list.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    options = change(pipeline, rows)
-    lab.pipeline.write_text(pipeline.text)
-    with lab.image_list.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    options = changed(lab, change)
     one = plain(lab)
     said = lab.run(*options)
     count = 8 if change is range_of_rows else 12
