@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import NoReturn
 
 from bpcp import imagelist, s3, staging
 from bpcp.background import Told, serve
@@ -445,12 +447,16 @@ class Fetcher:
                 staging.remove(place, *self.here.pop(place))
                 self._note({"gone": place})
 
-    def clear(self) -> None:
-        """Remove the folder on the RAM disk, and what was not brought to its end."""
-        for name in self.under_way:
-            name.unlink(missing_ok=True)
-        if self.room.store:
-            shutil.rmtree(self.room.store, ignore_errors=True)
+    def clear_and_end(self) -> NoReturn:
+        """Remove the folder on the RAM disk, and what was not brought to its end; end the process.
+
+        Threads may still wait for an answer, or be about to write what they got. As another
+        program takes this one's place, they are gone before it removes the first file.
+        """
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        names = [str(name) for name in (*self.under_way, self.room.store) if name]
+        os.execvp("rm", ["rm", "-rf", "--", *names])  # noqa: S606, S607
 
     def _note(self, entry: Json) -> None:
         with self.workspace.fetched.open("a", encoding="utf-8") as file:
@@ -493,11 +499,10 @@ def main(argv: Sequence[str]) -> int:
     except Told:
         # what the last chunks read, too
         fetcher.let_go()
-        fetcher.clear()
-        # not sys.exit: that would wait for what waits for an answer
-        os._exit(Exit.OK)
+        fetcher.clear_and_end()
     finally:
-        fetcher.clear()
+        if fetcher.room.store:
+            shutil.rmtree(fetcher.room.store, ignore_errors=True)
     return Exit.OK
 
 

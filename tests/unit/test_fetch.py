@@ -571,8 +571,9 @@ def test_told_to_end_what_was_brought_stays_for_the_next_start(
         assert process.wait(20) == 0
     assert here(screen) == ["f1.tif", "f2.tif"]
     proxy.requests.clear()
-    with fetching(screen, Room(None, PLENTY, 2)):
-        wait_for(lambda: all(is_ready(screen, name) for name in names))
+    with fetching(screen, Room(None, PLENTY, 2)) as fetcher:
+        # what the first one said of them is still there at first
+        wait_for(lambda: fetcher.ahead == set(names))
     assert asked_for(proxy) == []
     assert here(screen) == []
 
