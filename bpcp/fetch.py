@@ -456,7 +456,7 @@ class Fetcher:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         names = [str(name) for name in (*self.under_way, self.room.store) if name]
-        os.execvp("rm", ["rm", "-rf", "--", *names])  # noqa: S606, S607
+        os.execvp("rm", ["rm", "-rf", "--", *names])  # noqa: S606, S607 -- a list
 
     def _note(self, entry: Json) -> None:
         with self.workspace.fetched.open("a", encoding="utf-8") as file:

@@ -115,7 +115,8 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     vetted = vet.vet(workspace, pipe, settings)
     remote = _remote(vetted.sets, settings)
     previous = _previous(workspace)
-    looked = preflight.look(workspace, vetted, settings, remote, _done(workspace, previous))
+    done = _done(workspace, previous, settings, remote)
+    looked = preflight.look(workspace, vetted, settings, remote, done)
     bad, left_out = looked.bad, []
     if settings.quarantine and bad:
         left_out = preflight.named(vetted.sets, bad)
@@ -186,9 +187,22 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     return Plan(run, pipe.text, chunks, vetted, remote, settings.moved, bad, notes)
 
 
-def _done(workspace: Workspace, previous: Sequence[tuple[Planned, list[Row]]]) -> set[str]:
-    """Give the rows of chunks that are done: images that were looked at are not again."""
-    found = ((rows, verdict(workspace, planned)) for planned, rows in previous)
+def _done(
+    workspace: Workspace,
+    previous: Sequence[tuple[Planned, list[Row]]],
+    settings: Settings,
+    remote: Listed,
+) -> set[str]:
+    """Give the rows of chunks that are done: images that were looked at are not again.
+
+    A chunk whose verdict no longer holds runs again, so its images are looked at as they are now.
+    """
+    if not settings.check:
+        return set()
+    planned = [planned for planned, _ in previous]
+    changed, lost = stale.find(workspace, planned, {"root": str(settings.root)}, remote)
+    again = {*changed, *lost}
+    found = ((rows, verdict(workspace, p)) for p, rows in previous if p.id not in again)
     return {
         row_text(row)
         for rows, done in found

@@ -93,15 +93,16 @@ def test_quarantine_leaves_them_out_and_keeps_them_in_the_status(
     assert counts["not_analysed"] == 2
 
 
-def test_what_is_done_is_not_looked_at_again(plate: Screen) -> None:
+def test_what_is_done_is_not_looked_at_again(
+    plate: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     planned(plate, "-q")
     plate.run()
-    cut_off(plate.images / "f3.tif")
-    done = {p.parent.name for p in plate.workspace.chunks.glob("*/done.json")}
-    planned(plate, "-q")
-    # its result is there; that the file changed since is another matter
-    assert len(done) == 3
-    assert not any(read_json(p) for p in plate.workspace.chunks.glob("*/bad.json"))
+    looked: list[object] = []
+    monkeypatch.setattr("bpcp.check.all.run", lambda *asked: looked.append(asked))
+    assert planned(plate, "-q") == Exit.OK
+    assert looked == []
+    assert len(list(plate.workspace.chunks.glob("*/done.json"))) == 3
 
 
 def test_without_any_good_image_set_nothing_starts(plate: Screen) -> None:
@@ -110,6 +111,33 @@ def test_without_any_good_image_set_nothing_starts(plate: Screen) -> None:
     error = refused(Exit.NO_INPUT, "f1.tif", planned, plate, "-q")
     assert "and 5 more: bpcp check" in str(error)
     assert not plate.workspace.run.exists()
+
+
+def test_what_was_done_and_is_cut_off_since_is_looked_at_again(
+    plate: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its chunk runs again; it must not be measured without a word."""
+    planned(plate)
+    plate.run()
+    said(capsys)
+    cut_off(plate.images / "f3.tif")
+    planned(plate)
+    assert "bad images: 1 image set will fail" in said(capsys)
+    plate.run()
+    assert plate.failed() == ["f3.tif"]
+
+
+def test_a_chunk_whose_saved_file_is_gone_is_looked_at_again(
+    plate: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned(plate)
+    plate.run()
+    said(capsys)
+    saved = next(plate.workspace.analysis.rglob("f1_overlay.png"))
+    saved.unlink()
+    cut_off(plate.images / "f1.tif")
+    planned(plate)
+    assert "bad images: 1 image set will fail" in said(capsys)
 
 
 def test_without_the_check_nothing_is_looked_at(plate: Screen) -> None:
