@@ -21,6 +21,7 @@ from pathlib import Path
 from bpcp import processes
 from bpcp.background import tell_when_orphaned
 from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.failure import STALL_MIN
 from bpcp.processes import ATTEMPT, RUN
 from bpcp.workspace import (
     Json,
@@ -46,7 +47,6 @@ _BY_ITSELF_S = 2.0
 _KINDLY_S = 5.0
 # So many chunks of which nothing succeeded prove the pipeline at fault, where nothing else did.
 _PROOF = 3
-STALL_MIN = 10.0
 
 
 # --- whom to end ------------------------------------------------------------------------------
