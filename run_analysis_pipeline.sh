@@ -57,7 +57,7 @@
 #       --stall-min MIN     end a CellProfiler that shows no life for so long: no log
 #                           line, no CPU (default: 10)
 #       --max-failures N    stop when so many image sets have failed, or N% of all
-#                           (default: when the first 3 chunks failed altogether)
+#                           (default: when nothing of the first chunks succeeded)
 #       --grace-s SECONDS   on Ctrl-C, let chunks that run finish for so long (default:
 #                           5); a second Ctrl-C ends them at once
 #       --format NAME       also write the tables as parquet or sqlite

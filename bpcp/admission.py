@@ -33,6 +33,10 @@ _LOOK_S = 1.0
 # Below this, the kernel begins to throw out what others need, to swap, and to kill.
 _FLOOR_MB = 100.0
 _MIB = 1024**2
+# Below this, nothing is written that could be left half.
+_LEAST_STATE = 4_000_000
+# With so much room one always runs: what it can't write for want of more waits then.
+_LEAST_ROOM = 64_000_000
 # What the turn's file is filled up to: written over in place, it needs no room on a full disk.
 _WORDS = 1024
 
@@ -129,7 +133,7 @@ def shortage(
     # one of them always runs: to wait for what others take would be to wait for ever
     if own and left_mb < need.memory_mb:
         return f"memory: {max(0.0, left_mb):,.0f} MB are free, one more takes {need.memory_mb:,.0f}"
-    wanted = need.room * (len(own) + 1)
+    wanted = need.room * (len(own) + 1) if own else min(need.room, _LEAST_ROOM)
     if room < wanted:
         return _full(need.at, room, wanted)
     return ""
@@ -145,7 +149,8 @@ def turn(workspace: Workspace, need: Callable[[], Need]) -> Iterator[Need]:
         Gives what it needs; asked at each look, for it is learned from the others.
     """
     handle = _open(workspace)
-    said = ""
+    # unknown: whoever died while it waited left words
+    said: str | None = None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         while True:
@@ -153,6 +158,7 @@ def turn(workspace: Workspace, need: Callable[[], Need]) -> Iterator[Need]:
             why = shortage(workspace, wanted, at_work(), free_mb(), free_bytes(wanted.at))
             if why != said:
                 _say(handle, why)
+                _note(workspace, why)
                 said = why
             if not why:
                 break
@@ -164,20 +170,33 @@ def turn(workspace: Workspace, need: Callable[[], Need]) -> Iterator[Need]:
         os.close(handle)
 
 
+def ensure_room(workspace: Workspace) -> None:
+    """Wait where not even a state file has room."""
+    while free_bytes(fullest(workspace)) < _LEAST_STATE:
+        await_room(workspace, _LEAST_STATE)
+
+
 def fullest(workspace: Workspace) -> Path:
     """Give the folder of the run whose disk has least room: the state's, or the result's."""
     result = next(p for p in (workspace.analysis, *workspace.analysis.parents) if p.exists())
     return min((workspace.status, result), key=free_bytes)
 
 
-def await_room(workspace: Workspace, size: int) -> None:
-    """Wait, as a disk was full, until there is room for so many bytes; and say so meanwhile."""
+def await_room(workspace: Workspace, size: int, pause_s: float = 0.0) -> None:
+    """Wait, as a disk was full, until there is room for so many bytes; and say so meanwhile.
+
+    Parameters
+    ----------
+    pause_s : float
+        For so long at least: a quota, or too many files, can't be seen from here.
+    """
+    pause_s = pause_s or _LOOK_S
     handle = _open(workspace)
     try:
         while True:
             at = fullest(workspace)
             _say(handle, _full(at, free_bytes(at), size))
-            time.sleep(_LOOK_S)
+            time.sleep(pause_s)
             if free_bytes(fullest(workspace)) >= size:
                 break
         _say(handle, "")
@@ -202,6 +221,14 @@ def _mb(size: int) -> str:
     return f"{size / 1e6:,.0f}" if size >= 1e7 else f"{size / 1e6:.1f}"
 
 
+def _note(workspace: Workspace, why: str) -> None:
+    """Write down what is waited for; that nothing is any more, only where it was."""
+    if why:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with suppress(OSError), workspace.events.open("a", encoding="utf-8") as file:
+            file.write(f"time={stamp} event=waits for={json.dumps(why)}\n")
+
+
 def _say(handle: int, why: str) -> None:
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     content: Json = {"waits_for": why, "since": since} if why else {}
@@ -223,14 +250,14 @@ def waits_for(workspace: Workspace) -> str:
     return str(found.get("waits_for", ""))
 
 
-def must_yield(pid: int) -> bool:
+def must_yield(workspace: Workspace, pid: int) -> bool:
     """Tell whether an attempt has to end, so that the kernel need not choose one.
 
-    Memory is all but gone, and of all that are at work it began last.
+    Memory is all but gone, and of all of its run that are at work it began last.
     """
     if free_mb() >= _FLOOR_MB:
         return False
-    there = at_work()
+    there = [a for a in at_work() if a.run == str(workspace.status)]
     youngest = max(there, key=lambda a: (a.started, a.pid), default=None)
     return len(there) > 1 and youngest is not None and youngest.pid == pid
 

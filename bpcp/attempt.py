@@ -9,10 +9,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from bpcp import admission, cellprofiler, database_batch, imagelist, learned, processes, staging
@@ -83,6 +84,8 @@ class Attempt:
     cost: Json
     # why bpcp, or the kernel for want of memory, ended it; None where neither did
     ended: Kind | None = None
+    # whether it was ended for others' sake, as memory was all but gone
+    yielded: bool = False
     # see staging; "" where images are read where the list says that they are
     mirror: str = ""
 
@@ -173,11 +176,11 @@ def _staged(task: Task, first: int, last: int, folder: Path) -> tuple[Path, str 
     return folder / "images.csv", start_in, str(mirror)
 
 
-def _need(task: Task, rows: Sequence[Row], *, alone: bool) -> admission.Need:
+def _need(task: Task, image_sets: int, read: int, *, alone: bool) -> admission.Need:
     return admission.Need(
         memory_mb=learned.process_mb(task.workspace, task.run),
         alone=alone,
-        room=learned.room_for(task.workspace, len(rows), bytes_of(task, rows)),
+        room=learned.room_for(task.workspace, image_sets, read),
         at=admission.fullest(task.workspace),
     )
 
@@ -214,10 +217,13 @@ def _run_cellprofiler(
         f"{java} -XX:+IgnoreUnrecognizedVMOptions -XX:+ErrorFileToStderr"
     )
     rows = task.rows[first - task.first : last - task.first + 1]
+    read = bytes_of(task, rows)
     stall_s = 60 * float(task.run.get("stall_min", STALL_MIN))
     with log.open("wb") as sink:
         try:
-            with admission.turn(task.workspace, lambda: _need(task, rows, alone=alone)) as need:
+            with admission.turn(
+                task.workspace, lambda: _need(task, len(rows), read, alone=alone)
+            ) as need:
                 started = time.monotonic()
                 process = subprocess.Popen(
                     # ends with this process, however this process ends
@@ -231,10 +237,10 @@ def _run_cellprofiler(
                 )
             admission.kill_first(process.pid)
             # twice: one that hangs is to be called so
-            limit_s = learned.time_limit(task.workspace, len(rows), 2 * stall_s)
-            dog = Watchdog(process.pid, log, stall_s, limit_s)
+            limit = partial(learned.time_limit, task.workspace, len(rows), 2 * stall_s)
+            dog = Watchdog(process.pid, log, stall_s, limit)
             kills = admission.kills_so_far()
-            ended = _await_end(process.pid, dog)
+            ended, yielded = _await_end(task.workspace, process.pid, dog)
             # its own account, not the sum of all that this process ever waited for
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -256,24 +262,58 @@ def _run_cellprofiler(
     stray = sorted({p.name for p in folder.iterdir()} - set(_OWN))
     if stray:
         verdict.faults.append(f"{SAVES_OUTSIDE}: {stray[0]}")
-    return Attempt(first, last, number, folder, log, verdict, number_of_signal, cost, ended, mirror)
+    return Attempt(
+        first, last, number, folder, log, verdict, number_of_signal, cost, ended, yielded, mirror
+    )
 
 
-def _await_end(pid: int, dog: Watchdog) -> Kind | None:
-    """Wait until a process ended, and end it where it has to be; say why, where it had to."""
-    handle = os.pidfd_open(pid)
-    try:
-        poller = select.poll()
-        poller.register(handle, select.POLLIN)
-        while not poller.poll(dog.look_s * 1000):
-            why = Kind.MEMORY if admission.must_yield(pid) else dog.look()
+def _await_end(workspace: Workspace, pid: int, dog: Watchdog) -> tuple[Kind | None, bool]:
+    """Wait until a process ended, and end it where it has to be.
+
+    Returns
+    -------
+    ended : Kind or None
+        Why it had to be.
+    yielded : bool
+        Whether that was for others' sake.
+    """
+    with _ending(pid) as has_ended:
+        while not has_ended(dog.look_s):
+            yields = admission.must_yield(workspace, pid)
+            why = Kind.MEMORY if yields else dog.look()
             if why:
                 with suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
-                return why
-        return None
+                return why, yields
+        return None, False
+
+
+@contextmanager
+def _ending(pid: int) -> Iterator[Callable[[float], bool]]:
+    """Give what waits for a child's end, at most so many seconds, and tells whether it came."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        # a kernel before 5.3
+        yield partial(_ended_within, pid)
+        return
+    try:
+        poller = select.poll()
+        poller.register(handle, select.POLLIN)
+        yield lambda seconds: bool(poller.poll(seconds * 1000))
     finally:
         os.close(handle)
+
+
+def _ended_within(pid: int, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while True:
+        # it stays to be waited for
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.05)
 
 
 def _signal(code: int) -> int:

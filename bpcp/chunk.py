@@ -27,6 +27,7 @@ from typing import TypeVar
 from bpcp import admission, imagelist, staging
 from bpcp.attempt import Attempt, Task, Unit, now
 from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.failure import Kind, kind_of
 from bpcp.isolate import Account, Isolation
 from bpcp.publish import clear, move, publish, sha256
 from bpcp.readable import Images
@@ -86,6 +87,9 @@ def run_chunk(task: Task) -> Json:
         for n in good:
             images.prints[n - task.first] = known["inputs"][n - task.first]
         todo = [u for u in todo if u[0] not in good]
+        # first what was not even tried
+        untried = {f["image_set"] for f in known["failed"] if kind_of(f) is Kind.NOT_TRIED}
+        todo.sort(key=lambda u: u[0] not in untried)
         cost = known["cost"]
         account.attempts, account.wall_s = int(cost["attempts"]), float(cost["wall_s"])
         account.cpu_s, account.peak_mb = float(cost["cpu_s"]), float(cost["peak_mb"])
@@ -197,6 +201,7 @@ def _with_room(task: Task, size: int, write: Callable[[], _Made]) -> _Made:
     size : int
         Bytes to wait for.
     """
+    pause_s = 0.5
     while True:
         try:
             return write()
@@ -205,7 +210,9 @@ def _with_room(task: Task, size: int, write: Callable[[], _Made]) -> _Made:
             if not (isinstance(cause, OSError) and cause.errno in _FULL):
                 raise
         clear(task.workspace.analysis, task.paths)
-        admission.await_room(task.workspace, size)
+        # a quota, or too many files, leave no other way than to try now and then
+        pause_s = min(30.0, 2 * pause_s)
+        admission.await_room(task.workspace, size, pause_s)
 
 
 def _event(task: Task, verdict: Json) -> str:
@@ -252,6 +259,7 @@ def main(argv: Sequence[str]) -> int:
             # for whoever asks why the run did not go on
             write_json(paths.error, {"reason": str(error), "code": int(error.code)})
         raise
+    admission.ensure_room(workspace)
     try:
         # a moment: whoever looks for leftovers holds it for one
         with hold(task.paths.lock, f"chunk {args.chunk}", wait_s=1):

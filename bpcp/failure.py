@@ -18,7 +18,7 @@ STALL_MIN = 10.0
 _LAST_LINES = 5
 _TAIL_BYTES = 8192
 # What any program says of a full disk.
-NO_ROOM = "No space left on device"
+NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded")
 _NO_MEMORY = re.compile(r"\b(?:\w*MemoryError|OutOfMemoryError)\b")
 _NO_FILE = re.compile(r"FileNotFoundError|does not exist|No such file")
 # Modules that read images; what they raise is about a file.
@@ -124,7 +124,7 @@ def of_module(module: str, error: str) -> Kind:
     """Tell what kind of failure a module's exception is."""
     if _NO_MEMORY.search(error):
         return Kind.MEMORY
-    if NO_ROOM in error:
+    if NO_ROOM.search(error):
         return Kind.SPACE
     if module in _READERS:
         return Kind.MISSING if _NO_FILE.search(error) else Kind.UNREADABLE

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from bpcp import processes
 from bpcp.background import tell_when_orphaned
+from bpcp.cellprofiler import finished_in
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.failure import STALL_MIN
+from bpcp.failure import STALL_MIN, Kind, kind_of
 from bpcp.processes import ATTEMPT, RUN
 from bpcp.workspace import (
     Json,
@@ -45,8 +46,10 @@ _ROUND_S = 5.0
 _BY_ITSELF_S = 2.0
 # Between TERM and KILL: run-chunk clears its folder away.
 _KINDLY_S = 5.0
-# So many chunks of which nothing succeeded prove the pipeline at fault, where nothing else did.
+# So many chunks of which nothing succeeded, and so many image sets that were tried, prove the
+# pipeline at fault, where nothing else succeeded: what fails at once ends before what is good.
 _PROOF = 3
+_PROOF_SETS = 10
 
 
 # --- whom to end ------------------------------------------------------------------------------
@@ -57,11 +60,11 @@ def of_run(workspace: Workspace) -> list[int]:
 
     Who runs one of its chunks by hand is none of them, nor is the CellProfiler of that one.
     """
-    apart = _by_hand(workspace)
+    found = processes.marked(RUN, str(workspace.status))
+    # to ask each of many thousand chunks takes a while
+    apart = _by_hand(workspace) if found else []
     return [
-        pid
-        for pid in processes.marked(RUN, str(workspace.status))
-        if not any(processes.carries(pid, ATTEMPT, folder) for folder in apart)
+        pid for pid in found if not any(processes.carries(pid, ATTEMPT, folder) for folder in apart)
     ]
 
 
@@ -167,6 +170,8 @@ class Tally:
         Those that failed in this start.
     hopeless : int
         Chunks of this start in which CellProfiler was tried and not one image set succeeded.
+    tried : int
+        Image sets of these at which it was tried.
     left : int
         Chunks that are still to run in this start.
     """
@@ -178,18 +183,19 @@ class Tally:
         self._chunks: list[tuple[Planned, str]] = []
         # by chunk: when its verdict was last written, and what it says
         self._seen: dict[str, tuple[int, _Ended]] = {}
-        self.total = self.good = self.failed = self.hopeless = self.left = 0
+        self.total = self.good = self.failed = self.hopeless = self.tried = self.left = 0
 
     def look(self) -> None:
         """Read what changed."""
         self._read_plan()
-        self.good = self.failed = self.hopeless = self.left = 0
+        self.good = self.failed = self.hopeless = self.tried = self.left = 0
         for planned, path in self._chunks:
             ended = self._ended(planned, path)
             if ended is not None:
                 self.good += ended.good
                 self.failed += len(ended.reasons)
-                self.hopeless += ended.hopeless
+                self.hopeless += ended.hopeless > 0
+                self.tried += ended.hopeless
             if ended is None or ended.runs_again:
                 self.left += 1
 
@@ -243,15 +249,15 @@ class _Ended:
         Image sets that succeeded.
     reasons : tuple of str
         Of those that failed in this start.
-    hopeless : bool
-        Whether it ended in this start, CellProfiler was tried, and nothing succeeded.
+    hopeless : int
+        Where it ended in this start and nothing succeeded: at how many image sets it was tried.
     runs_again : bool
         Whether it failed in an earlier start, and so is run again in this one.
     """
 
     good: int
     reasons: tuple[str, ...]
-    hopeless: bool
+    hopeless: int
     runs_again: bool
 
     @classmethod
@@ -260,11 +266,13 @@ class _Ended:
         failed = done["failed"]
         good = image_sets - len(failed)
         if finished.timestamp() <= since:
-            return cls(good, (), hopeless=False, runs_again=bool(failed))
+            return cls(good, (), hopeless=0, runs_again=bool(failed))
         # those whose files were bad before anything ran prove nothing against the pipeline
-        tried = any(f.get("log") for f in failed)
+        tried = sum(
+            bool(f.get("log")) and kind_of(f) not in (Kind.NOT_TRIED, Kind.TOGETHER) for f in failed
+        )
         reasons = tuple(str(f["reason"]) for f in failed)
-        return cls(good, reasons, hopeless=tried and not good, runs_again=False)
+        return cls(good, reasons, hopeless=0 if good else tried, runs_again=False)
 
 
 def verdict_on(tally: Tally, limit: Limit | None) -> str:
@@ -279,9 +287,9 @@ def verdict_on(tally: Tally, limit: Limit | None) -> str:
     if not tally.left:
         return ""
     if limit is None:
-        if tally.good or tally.hopeless < _PROOF:
+        if tally.good or tally.hopeless < _PROOF or tally.tried < _PROOF_SETS:
             return ""
-        what = f"the first {tally.hopeless} chunks failed at every image set"
+        what = f"not one image set of the first {tally.hopeless} chunks succeeded"
     elif limit.is_reached(tally.failed, tally.total):
         what = f"{tally.failed:,} of {tally.total:,} image sets failed (--max-failures {limit})"
     else:
@@ -364,6 +372,8 @@ class Guard:
         """Look at the run once, and do what has to be done."""
         self._tally.look()
         why = "" if self._halted else verdict_on(self._tally, self._limit)
+        if why and self._limit is None and self._something_succeeds():
+            why = ""
         if why:
             self._halted = True
             write_json(self._workspace.halted, {"why": why, "failed": self._tally.failed})
@@ -372,6 +382,15 @@ class Guard:
             for pid in self._rounds.look(self._tally.chunks()):
                 _note(self._workspace, f"event=stalled run_chunk={pid}")
             self._next_round = time.monotonic() + _ROUND_S
+
+    def _something_succeeds(self) -> bool:
+        """Tell whether an attempt under way has come to the end of an image set."""
+        last_module = int((read_json(self._workspace.run) or {})["last_module"])
+        for chunk in self._tally.chunks():
+            running = read_json(self._workspace.chunk(chunk).running)
+            if running and finished_in(str(running["log"]), last_module)[1]:
+                return True
+        return False
 
     def watch(self) -> None:
         """Look again and again, until the run is over."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpcp import cellprofiler, failure, learned, staging
+from bpcp import admission, cellprofiler, failure, learned, staging
 from bpcp.attempt import SAVES_OUTSIDE, Attempt, Task, Unit, attempted, has_room
 from bpcp.failure import Failure, Kind
 from bpcp.readable import Images
@@ -125,6 +125,7 @@ class Isolation:
         while self._pending:
             work = self._pending.pop()
             first, last = work[0][0], work[-1][1]
+            admission.ensure_room(self._task.workspace)
             home, alone = self._home(first, last), self._starved > 1
             with attempted(self._task, first, last, home, alone=alone) as attempt:
                 self._account.count(attempt)
@@ -135,6 +136,10 @@ class Isolation:
                     self._alike.clear()
                     self._starved = 0
                     self._account.parts.append(self._publish(attempt))
+                    continue
+                if attempt.yielded:
+                    # nobody's fault; it waits for memory before it starts again
+                    self._pending.append(work)
                     continue
                 found = diagnose(attempt, self._task.run)
                 full = _ran_out_of_room(self._task, attempt)
@@ -163,7 +168,7 @@ class Isolation:
             # it waits for room before it starts again
             self._full += 1
             self._pending.append(work)
-        elif found.kind is Kind.MEMORY and self._starved < 2:
+        elif attempt.ended is Kind.MEMORY and self._starved < 2:
             self._starved += 1
             learned.took_too_much(self._task.workspace, self._task.run, attempt.cost["peak_mb"])
             self._pending.append(work)
@@ -190,7 +195,7 @@ class Isolation:
         self, work: list[Unit], found: Failure, attempt: Attempt, at: int | None
     ) -> bool:
         """Tell whether the same work may pass when it is tried again, and count that."""
-        if not found.kind.may_pass or found.kind in (Kind.SPACE, Kind.MEMORY):
+        if not found.kind.may_pass or Kind.SPACE is found.kind or attempt.ended is Kind.MEMORY:
             return False
         outside = attempt.signal in _FROM_OUTSIDE and attempt.ended is None
         whole = len(work) == 1 or not found.started or at is None or outside
@@ -200,6 +205,7 @@ class Isolation:
 
     def _give_up(self, work: list[Unit], found: Failure, log: Path) -> None:
         """Put all units of a piece of work down as failed."""
+        self._starved = 0
         for first, last in work:
             culprit = found.culprit if first <= found.culprit <= last else first
             self._account.fail((first, last), {culprit: found}, log)
@@ -245,8 +251,8 @@ def _ran_out_of_room(task: Task, attempt: Attempt) -> bool:
     """Tell whether an attempt failed because what -t names was full."""
     if attempt.folder.parent == task.workspace.attempts:
         return False
-    full = failure.NO_ROOM.encode() in attempt.log.read_bytes()
-    return full or staging.free_bytes(attempt.folder) < 1 << 20
+    full = failure.NO_ROOM.search(attempt.log.read_text(encoding="utf-8", errors="replace"))
+    return full is not None or staging.free_bytes(attempt.folder) < 1 << 20
 
 
 @dataclass
@@ -312,7 +318,9 @@ def diagnose(attempt: Attempt, run: Json) -> Failure:
         more = {"module": log.failed_module}
         return Failure(kind, reason, log.number, more=more, lines=lines)
     if attempt.signal:
-        reason = f"CellProfiler was ended by {failure.of_signal(attempt.signal)}"
+        name = failure.of_signal(attempt.signal)
+        outside = attempt.signal in _FROM_OUTSIDE
+        reason = f"CellProfiler {'was ended by' if outside else 'crashed:'} {name}"
         return Failure(Kind.CRASH, reason, culprit, log.started, lines=lines)
     faults = attempt.verdict.faults
     for fault in faults:
@@ -330,7 +338,7 @@ def diagnose(attempt: Attempt, run: Json) -> Failure:
 
 def _ended(attempt: Attempt, run: Json, log: _Log) -> str:
     """Say why bpcp or the kernel ended an attempt."""
-    where = f", behind {log.module}" if log.module else ""
+    where = f", after {log.module}" if log.module else ""
     if attempt.ended is Kind.MEMORY:
         return f"out of memory: it was killed at {attempt.cost['peak_mb']:,.0f} MB{where}"
     if attempt.ended is Kind.STALLED:

@@ -6,6 +6,7 @@ This is part of every chunk, so it imports nothing heavy.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from bpcp.slots import known
 from bpcp.workspace import Json, Workspace, read_json, write_json
@@ -13,6 +14,10 @@ from bpcp.workspace import Json, Workspace, read_json, write_json
 # How many chunks are asked.
 _MOST = 8
 MB = 1e6
+# How many folders are looked into for these; they come in no order.
+_LOOKED_INTO = 1000
+# Where nothing is known yet, no attempt is kept waiting for more room than this.
+_MOST_GUESSED = 1e9
 # What an attempt writes beside its outputs: measurements, the JVM's own.
 _SLACK = 64 * MB
 # So many times what the slowest took for each image set is too long.
@@ -24,14 +29,14 @@ _PROCESS_MB = 600.0
 def room_for(workspace: Workspace, image_sets: int, input_bytes: int) -> int:
     """Say how much an attempt will write at most, in bytes.
 
-    The first ones are taken to write as much as they read.
+    The first ones are taken to write as much as they read, up to 1 GB.
     """
     each = [
         float(done["cost"]["written_mb"]) * MB / max(1, int(done["image_sets"]))
         for done in _some_done(workspace)
         if not done["failed"] and "written_mb" in done["cost"]
     ]
-    guess = 1.5 * max(each) * image_sets if each else float(input_bytes)
+    guess = 1.5 * max(each) * image_sets if each else min(float(input_bytes), _MOST_GUESSED)
     return int(_SLACK + guess)
 
 
@@ -69,15 +74,17 @@ def process_mb(workspace: Workspace, run: Json) -> float:
 
 def took_too_much(workspace: Workspace, run: Json, peak_mb: float) -> None:
     """Remember that a process was killed for its memory, which was so much at its peak."""
-    mb = 1.25 * max(peak_mb, process_mb(workspace, run))
+    mb = max(1.25 * peak_mb, process_mb(workspace, run))
     write_json(workspace.memory, {"pipeline_sha256": run["pipeline_sha256"], "process_mb": mb})
 
 
 def _some_done(workspace: Workspace) -> Iterator[Json]:
     left = _MOST
-    for folder in workspace.chunks.iterdir():
-        found = read_json(workspace.chunk(folder.name).done)
-        if found and found["parts"]:
+    for folder in islice(workspace.chunks.iterdir(), _LOOKED_INTO):
+        paths = workspace.chunk(folder.name)
+        found = read_json(paths.done)
+        # of the same pipeline, and the same way to run it
+        if found and found["parts"] and found["digest"] == (read_json(paths.chunk) or {})["digest"]:
             yield found
             left -= 1
             if not left:

@@ -20,8 +20,8 @@ from bpcp.staging import Inputs
 from bpcp.workspace import read_json
 
 _IN_PLACE = Inputs()
-# What tells that a file is the same, and untouched: size, times of content and of inode, inode.
-State = tuple[int, int, int, int] | None
+# What tells that a file is the same, and untouched: size, and the times of content and of inode.
+State = tuple[int, int, int] | None
 
 
 def unreadable(
@@ -69,6 +69,8 @@ class Images:
         self._task = task
         self.prints = [self._print(row) for row in task.rows]
         self._states = [self._state(row) for row in task.rows]
+        # image sets that were only touched, once: a new link to a file does that as well
+        self._touched: set[int] = set()
         self._bad = read_json(task.paths.bad) or {}
         self._checked: Sequence[str | None] = (read_json(task.paths.checked) or {}).get("rows", [])
 
@@ -95,7 +97,7 @@ class Images:
         for _, _, place in self._places(row):
             try:
                 stat = Path(place).stat()
-                found.append((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+                found.append((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
             except (OSError, ValueError):
                 found.append(None)
         return found
@@ -109,9 +111,10 @@ class Images:
         if found:
             # what is wrong now, rather than what was when the check looked
             return found
-        if str(number) in self._bad:
-            return failure.of_file(self._bad[str(number)])
         as_checked = at < len(self._checked) and self._checked[at] == self.prints[at]
+        as_checked = as_checked and number not in self._touched
+        if str(number) in self._bad and (as_checked or not self._checked):
+            return failure.of_file(self._bad[str(number)])
         return None if as_checked or not task.run.get("checked") else self._look(row)
 
     def _look(self, row: Row) -> Failure | None:
@@ -132,7 +135,18 @@ class Images:
         for number in range(first, last + 1):
             at = number - self._task.first
             row = self._task.rows[at]
-            if (now := self._state(row)) != self._states[at]:
-                self._states[at], self.prints[at] = now, self._print(row)
-                found.append(number)
+            before, now = self._states[at], self._state(row)
+            if now == before:
+                continue
+            self._states[at], self.prints[at] = now, self._print(row)
+            if _content(now) == _content(before):
+                # perhaps changed and given its old time; to read it twice is enough to be sure
+                if number in self._touched:
+                    continue
+                self._touched.add(number)
+            found.append(number)
         return found
+
+
+def _content(states: list[State]) -> list[tuple[int, int] | None]:
+    return [state and state[:2] for state in states]

@@ -20,13 +20,16 @@ def look_again(workspace: Workspace, chunk_id: str) -> int:
     Only those whose files changed since: of the others, the check's word holds.
     """
     task = load(workspace, chunk_id)
-    bad, done = read_json(task.paths.bad) or {}, read_json(task.paths.done) or {}
+    bad = read_json(task.paths.bad) or {}
+    # what the files were when the check looked, or at least when the chunk ran
+    checked = (read_json(task.paths.checked) or {}).get("rows", [])
+    seen = checked or (read_json(task.paths.done) or {})["inputs"]
     kept = {}
     for number, why in bad.items():
         at = int(number) - task.first
         row = task.rows[at]
         now = imagelist.fingerprint(task.header, [row], task.root, task.remote)
-        if now == done["inputs"][at]:
+        if now == seen[at]:
             kept[number] = why
             continue
         files = imagelist.files(task.header, row, task.root)

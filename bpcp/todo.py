@@ -26,13 +26,15 @@ from bpcp.workspace import (
 
 
 def left(workspace: Workspace) -> list[str]:
-    """List the chunks without a verdict, and those with image sets that failed; in order."""
-    found = []
+    """List the chunks without a verdict, and behind them those with image sets that failed."""
+    new, again = [], []
     for planned in read_plan(workspace):
         done = verdict(workspace, planned)
-        if done is None or done["failed"]:
-            found.append(planned.id)
-    return found
+        if done is None:
+            new.append(planned.id)
+        elif done["failed"]:
+            again.append(planned.id)
+    return new + again
 
 
 def failed(workspace: Workspace) -> list[str]:
@@ -55,7 +57,6 @@ def clear_leftovers(workspace: Workspace) -> list[Path]:
     homes = {workspace.attempts}
     if tmpdir := (read_json(workspace.run) or {}).get("tmpdir"):
         homes.add(Path(tmpdir))
-    live = set()
     for chunk in workspace.chunks.iterdir() if workspace.chunks.is_dir() else ():
         paths = workspace.chunk(chunk.name)
         # what was to become a state file
@@ -64,7 +65,6 @@ def clear_leftovers(workspace: Workspace) -> list[Path]:
         if running is None and not half:
             continue
         if _is_running(paths):
-            live.add(chunk.name)
             continue
         for name in half:
             (chunk / name).unlink(missing_ok=True)
@@ -75,10 +75,16 @@ def clear_leftovers(workspace: Workspace) -> list[Path]:
     for home in homes:
         for folder in home.iterdir() if home.is_dir() else ():
             own = home == workspace.attempts or is_ours(folder, workspace.attempt_prefix)
-            if own and not any(f"-{chunk}-" in folder.name for chunk in live):
+            if own and not _is_of_one_running(workspace, folder.name):
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder)
     return removed
+
+
+def _is_of_one_running(workspace: Workspace, name: str) -> bool:
+    """Tell whether a private folder is of a chunk that somebody runs by hand, by its name."""
+    chunks = (workspace.chunk(word) for word in name.split("-"))
+    return any(paths.lock.is_file() and _is_running(paths) for paths in chunks)
 
 
 def _is_running(paths: ChunkPaths) -> bool:

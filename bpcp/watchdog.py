@@ -14,10 +14,14 @@ from bpcp.failure import Kind
 
 # A JVM with nothing to do takes some thousandths of a core; who works takes more than this.
 _ALIVE = 0.02
+# How often it is asked how long it may take, while nobody knows.
+_ASK_S = 30.0
 
 
 class Watchdog:
     """Tells when a process has to be ended.
+
+    Its `limit` says how long it may take, in seconds, or None while there is nothing to learn from.
 
     It shows life by a line in its log, or by CPU time of its own or of what it started. To look
     costs a read of two small files; what it started is looked for only where it seems dead itself.
@@ -28,11 +32,13 @@ class Watchdog:
         pid: int,
         log: Path,
         stall_s: float,
-        limit_s: float | None,
+        limit: Callable[[], float | None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pid, self._log, self._now = pid, log, now
-        self._stall_s, self._limit_s = stall_s, limit_s
+        self._stall_s, self._limit = stall_s, limit
+        self._limit_s: float | None = None
+        self._asks_at = 0.0
         self._began = self._since = now()
         self._size, self._cpu_s, self._tree_s = -1, 0.0, 0.0
 
@@ -44,6 +50,9 @@ class Watchdog:
     def look(self) -> Kind | None:
         """Tell why the process has to be ended, if it has to."""
         now = self._now()
+        if self._limit_s is None and now >= self._asks_at:
+            # the first ones start before there is anything to learn from
+            self._limit_s, self._asks_at = self._limit(), now + _ASK_S
         if self._limit_s is not None and now - self._began > self._limit_s:
             return Kind.TIMEOUT
         if self._shows_life(now):

@@ -74,6 +74,7 @@ LOCAL_ONLY = (
     "*/.*",
     "lock",
     "halted.json",
+    "memory.json",
     "fetching",
     "fetched.log",
     "fetched/*",

@@ -125,7 +125,8 @@ at_exit() {
 
 # event KEY=VALUE... -- writes down what happened
 event() {
-  printf 'time=%s %s\n' "$(TZ=UTC printf '%(%Y-%m-%dT%H:%M:%SZ)T' -1)" "$*" >>"$EVENTS"
+  # a full disk must not end the run
+  printf 'time=%s %s\n' "$(TZ=UTC printf '%(%Y-%m-%dT%H:%M:%SZ)T' -1)" "$*" >>"$EVENTS" || :
 }
 
 # python_step MODULE ARG... -- runs a module of the package, for a moment: Ctrl-C is heard afterwards
@@ -337,7 +338,10 @@ record() {
     # -p: whoever reads what is shown may be gone
     tee -ap -- "$EVENTS" >&2
   else
-    cat >>"$EVENTS"
+    # a full disk must not end GNU parallel: what comes is read, also where it can't be written down
+    until cat >>"$EVENTS"; do
+      sleep 1
+    done
   fi
 }
 

@@ -241,7 +241,7 @@ END
 @test "what hangs, and what writes half a table and says Complete, is ended and named" {
   FAKE_MODE=hang FAKE_AT=f2.tif go --chunk-size 3 --stall-min 0.05 --retries 0
   assert_failure 1
-  [[ $stderr == *'line 3 of load_data.csv (P1 A02): no sign of life for 0.05 min, behind LoadData'* ]]
+  [[ $stderr == *'line 3 of load_data.csv (P1 A02): no sign of life for 0.05 min, after LoadData'* ]]
   FAKE_MODE=half FAKE_AT=f2.tif run --separate-stderr "$bpcp" retry --dataset="$dataset" -p "$pipeline"
   assert_failure 1
   [[ $stderr == *'line 3 of load_data.csv (P1 A02): Image.csv ends in the middle of a line'* ]]

@@ -57,7 +57,9 @@ def test_room_for_what_it_and_those_at_work_write() -> None:
     assert shortage(WORKSPACE, NEED, [at_work()], PLENTY, 2 * 10**8) == ""
     why = shortage(WORKSPACE, NEED, [at_work()], PLENTY, 2 * 10**8 - 1)
     assert why == "room: /disk has 200 MB free, 200 are needed"
-    assert shortage(WORKSPACE, NEED, [], PLENTY, 0) == "room: /disk has 0.0 MB free, 100 are needed"
+    # one always runs, unless there is room for nothing at all
+    assert shortage(WORKSPACE, NEED, [], PLENTY, 64 * 10**6) == ""
+    assert shortage(WORKSPACE, NEED, [], PLENTY, 0) == "room: /disk has 0.0 MB free, 64 are needed"
 
 
 @contextmanager
@@ -95,18 +97,21 @@ def test_those_at_work_are_found_by_their_marks(tmp_path: Path) -> None:
 def test_the_youngest_must_yield_and_only_where_memory_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with working(tmp_path, 1) as one:
+    workspace = Workspace(tmp_path, "d", "t")
+    run = workspace.status
+    run.mkdir(parents=True)
+    with working(run, 1) as one:
         time.sleep(0.02)  # two clock ticks
-        with working(tmp_path, 1) as two:
-            own = [a for a in admission.at_work() if a.run == str(tmp_path)]
+        with working(run, 1) as two, working(tmp_path, 1):
+            own = [a for a in admission.at_work() if a.run == str(run)]
             monkeypatch.setattr(admission, "at_work", lambda: own)
-            assert not admission.must_yield(two.pid)
+            assert not admission.must_yield(workspace, two.pid)
             monkeypatch.setattr(admission, "free_mb", lambda: 99.0)
-            assert admission.must_yield(two.pid)
-            assert not admission.must_yield(one.pid)
+            assert admission.must_yield(workspace, two.pid)
+            assert not admission.must_yield(workspace, one.pid)
             # the last one goes on, whatever happens
             monkeypatch.setattr(admission, "at_work", lambda: own[:1])
-            assert not admission.must_yield(own[0].pid)
+            assert not admission.must_yield(workspace, own[0].pid)
 
 
 def test_each_waits_for_its_turn_and_says_for_what(
@@ -212,3 +217,45 @@ def wait_until(met: object, seconds: float = 10) -> None:
     while not met():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+def test_words_of_a_dead_waiter_are_wiped_out(screen: Screen) -> None:
+    workspace = screen.workspace
+    workspace.status.mkdir(parents=True)
+    workspace.turn.write_text('{"waits_for": "memory: none"}', encoding="utf-8")
+    with admission.turn(workspace, lambda: Need(1, False, 1, workspace.status)):
+        assert admission.waits_for(workspace) == ""
+
+
+def test_what_is_waited_for_stands_in_the_events(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = screen.workspace
+    workspace.status.mkdir(parents=True)
+    workspace.log.mkdir(parents=True)
+    monkeypatch.setattr(admission, "_LOOK_S", 0.02)
+    left = [0.0, 0.0, 9999.0]
+    monkeypatch.setattr(admission, "free_mb", lambda: left.pop(0))
+    monkeypatch.setattr(admission, "at_work", lambda: [at_work(0, str(workspace.status))])
+    with admission.turn(workspace, lambda: Need(600, False, 1, workspace.status)):
+        pass
+    (line,) = workspace.events.read_text(encoding="utf-8").splitlines()
+    assert line.endswith('event=waits for="memory: 0 MB are free, one more takes 600"')
+
+
+def test_with_no_room_for_a_state_file_nothing_begins(
+    small_ram: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(small_ram, "d", "t")
+    workspace.status.mkdir(parents=True)
+    monkeypatch.setattr(admission, "_LOOK_S", 0.02)
+    monkeypatch.setattr(admission, "_LEAST_STATE", 500_000)
+    full = small_ram / "full"
+    full.write_bytes(b"x" * 900_000)
+    thread = threading.Thread(target=admission.ensure_room, args=(workspace,))
+    thread.start()
+    wait_until(lambda: admission.waits_for(workspace))
+    assert thread.is_alive()
+    full.unlink()
+    thread.join(10)
+    assert not thread.is_alive()

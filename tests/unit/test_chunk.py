@@ -75,7 +75,7 @@ def test_a_good_chunk(screen: Screen) -> None:
         ("double-row", "Image.csv has 1 rows twice"),
         ("count", "its table has"),
         ("exception", "IdentifyPrimaryObjects: ValueError: could not convert"),
-        ("crash", "CellProfiler was ended by SIGSEGV"),
+        ("crash", "CellProfiler crashed: SIGSEGV"),
     ],
 )
 @pytest.mark.parametrize("at", ["f4.tif", "f1.tif/f2.tif/f7.tif"])

@@ -97,22 +97,23 @@ def test_a_limit_is_reached() -> None:
 
 def test_the_first_three_chunks_failed_altogether(planned: Screen) -> None:
     workspace = planned.workspace
-    ends(workspace, 0, failed=2, reason="MeasureX: KeyError")
-    ends(workspace, 1, failed=2, reason="MeasureX: KeyError")
-    assert verdict_on(tally(workspace), None) == ""
-    ends(workspace, 2, failed=2, reason="LoadData: OSError")
+    for number in range(4):
+        ends(workspace, number, failed=2, reason="MeasureX: KeyError")
+        # a few that fail at once, while others are at work, prove nothing
+        assert verdict_on(tally(workspace), None) == ""
+    ends(workspace, 4, failed=2, reason="LoadData: OSError")
     assert (
         verdict_on(tally(workspace), None)
-        == "the first 3 chunks failed at every image set, 4 of them: MeasureX: KeyError"
+        == "not one image set of the first 5 chunks succeeded, 8 of them: MeasureX: KeyError"
     )
 
 
 def test_one_that_succeeded_in_whatever_start_disproves_it(planned: Screen) -> None:
     workspace = planned.workspace
-    for number in (0, 1, 2):
+    for number in range(5):
         ends(workspace, number, failed=2)
     assert verdict_on(tally(workspace), None)
-    ends(workspace, 3, failed=1, ago_s=3600)
+    ends(workspace, 5, failed=1, ago_s=3600)
     assert verdict_on(tally(workspace), None) == ""
 
 
@@ -472,3 +473,26 @@ def test_lost_are_those_without_verdict_and_without_a_word(
     assert capsys.readouterr().out.split() == others
     assert first not in others
     assert not folder.exists()
+
+
+def test_an_image_set_that_is_through_disproves_it_before_its_chunk_ends(
+    planned: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = planned.workspace
+    for number in range(5):
+        ends(workspace, number, failed=2)
+    log = workspace.status / "log"
+    running = {"pid": os.getpid(), "folder": "x", "log": str(log)}
+    write_json(workspace.chunk(planned.chunks()[5]).running, running)
+    told: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _: told.append(pid))
+    last = (read_json(workspace.run) or {})["last_module"]
+    log.write_text(f"x: Image # 1, module Export # {last}: CPU_time = 0.01 secs\n")
+    watching = guard.Guard(workspace, 4711, None)
+    watching._tally = tally(workspace)
+    watching.look()
+    assert told == []
+    log.write_text("Times reported are CPU and Wall-clock times\n")
+    watching.look()
+    assert told == [4711]
+    assert "succeeded" in (read_json(workspace.halted) or {})["why"]

@@ -134,3 +134,30 @@ def test_what_the_check_saw_is_kept_for_what_is_left(screen: Screen) -> None:
     # all of it is done and was looked at: nothing is looked at, and nothing is kept
     plan.main(screen.arguments("-q", "--slots", "2", "--chunk-size", "3"))
     assert not paths.checked.exists()
+
+
+def test_a_file_that_is_whole_by_the_time_it_is_read_passes(screen: Screen) -> None:
+    """It was still being copied when the check looked."""
+    screen.fill(2)
+    for row in screen.rows:
+        good(Path(row[1], row[0]))
+    image = screen.images / "f2.tif"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-100])
+    plan.main(screen.arguments("-q", "--slots", "2", "--chunk-size", "2"))
+    (chunk,) = screen.chunks()
+    assert (read_json(screen.workspace.chunk(chunk).bad) or {}).keys() == {"2"}
+    image.write_bytes(whole)
+    (verdict,) = screen.run()
+    assert verdict["failed"] == []
+
+
+def test_a_new_link_to_a_file_costs_one_more_attempt_and_no_image_set(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked(screen)
+    image = screen.images / "f2.tif"
+    touches = [lambda n=n: os.link(image, image.with_name(f"backup{n}")) for n in range(3)]
+    while_it_runs(monkeypatch, *touches)
+    (verdict,) = screen.run()
+    assert (verdict["failed"], verdict["cost"]["attempts"]) == ([], 2)

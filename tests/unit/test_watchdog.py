@@ -44,7 +44,11 @@ def seen(
 
 
 def dog(log: Path, clock: Clock, limit_s: float | None = None) -> Watchdog:
-    return Watchdog(7, log, 100.0, limit_s, clock)
+    return Watchdog(7, log, 100.0, lambda: limit_s, clock)
+
+
+def unlimited() -> None:
+    return None
 
 
 @pytest.fixture
@@ -124,16 +128,29 @@ def test_beyond_its_time_it_is_ended_though_it_works(
         assert looks(found, clock, 10) is Kind.TIMEOUT
 
 
+def test_a_limit_that_is_learned_later_holds_as_well(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempts start before any of their siblings is done."""
+    clock = Clock()
+    limits = [None, None, 500.0]
+    found = Watchdog(7, log, 100.0, lambda: limits.pop(0), clock)
+    with seen(monkeypatch, [2.0 * i for i in range(1000)]):
+        assert looks(found, clock, 499) is None
+        assert limits == []
+        assert looks(found, clock, 10) is Kind.TIMEOUT
+
+
 def test_it_looks_often_enough_for_its_patience(log: Path) -> None:
-    assert Watchdog(7, log, 600.0, None).look_s == 2.0
-    assert Watchdog(7, log, 1.0, None).look_s == pytest.approx(0.1)
-    assert Watchdog(7, log, 0.01, None).look_s == 0.05
+    assert Watchdog(7, log, 600.0, unlimited).look_s == 2.0
+    assert Watchdog(7, log, 1.0, unlimited).look_s == pytest.approx(0.1)
+    assert Watchdog(7, log, 0.01, unlimited).look_s == 0.05
 
 
 def test_a_real_process_that_sleeps(log: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
         clock = Clock()
-        found = Watchdog(child.pid, log, 100.0, None, clock)
+        found = Watchdog(child.pid, log, 100.0, unlimited, clock)
         try:
             assert looks(found, clock, 300) is Kind.STALLED
         finally:
