@@ -11,13 +11,15 @@ from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
 from bpcp.imagesets import ImageSets
 from bpcp.pipeline import Pipeline
-from bpcp.scratch import scratch
+from bpcp.scratch import scratch, sweep
 from bpcp.workspace import Json
 
 
 def ask(pipe: Pipeline, sets: ImageSets, old: Json, again: bool) -> Json:
     """Find out which CellProfiler runs, and which objects the pipeline measures."""
     argv = cellprofiler.command()
+    # also where it need not be asked this time
+    sweep("asked")
     known = old.get("cellprofiler", {})
     question = [pipe.sha256, row_text(sets.images.header), ",".join(t.name for t in sets.types)]
     with ThreadPoolExecutor() as pool:

@@ -40,22 +40,29 @@ def scratch(name: str) -> Iterator[Path]:
 
 
 def own_prefix(name: str, at: Path | None = None) -> str:
-    """Give how the names of this process's temporary folders begin.
-
-    Those that dead processes of this machine left are removed.
+    """Give how the names of this process's temporary folders begin; those of the dead are removed.
 
     Parameters
     ----------
     at : Path, optional
         Where; else where TMPDIR says.
     """
-    host = re.sub(r"\W", "_", os.uname().nodename)
-    prefix = f"bpcp-{name}-{host}-"
+    sweep(name, at)
+    return f"{_prefix(name)}{os.getpid()}-"
+
+
+def sweep(name: str, at: Path | None = None) -> None:
+    """Remove the temporary folders for a purpose that dead processes of this machine left."""
+    prefix = _prefix(name)
     for folder in _listed(at or Path(tempfile.gettempdir()), prefix):
         pid = folder.name[len(prefix) :].partition("-")[0]
         if pid.isdigit() and not Path("/proc", pid).exists() and is_ours(folder, prefix):
             shutil.rmtree(folder, ignore_errors=True)
-    return f"{prefix}{os.getpid()}-"
+
+
+def _prefix(name: str) -> str:
+    host = re.sub(r"\W", "_", os.uname().nodename)
+    return f"bpcp-{name}-{host}-"
 
 
 def _listed(home: Path, prefix: str) -> list[Path]:

@@ -6,10 +6,11 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Screen
 
 from bpcp.scratch import own_prefix, scratch
 
@@ -53,6 +54,21 @@ def test_what_the_dead_left_goes_and_what_the_living_have_stays(tmp: Path) -> No
         # of another purpose
         own_prefix("batch", tmp)
         assert list(tmp.iterdir()) == [one]
+
+
+def test_it_goes_at_the_next_plan_also_where_nothing_is_asked(
+    screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.fill(1)
+    screen.plan("-q")
+    # a process of its own would not know the other one
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    home = tmp_path / "tmp"
+    home.mkdir()
+    monkeypatch.setenv("TMPDIR", str(home))
+    left = killed(home)
+    screen.plan("-q")
+    assert not left.exists()
 
 
 def test_what_somebody_planted_is_let_be(tmp: Path, tmp_path: Path) -> None:
