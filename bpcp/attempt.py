@@ -27,6 +27,8 @@ from bpcp.workspace import ChunkPaths, Json, Workspace, write_json
 # What bpcp itself puts into an attempt's folder, and asks CellProfiler to.
 _OWN = ("output", "tmp", "done", "input", "images.csv", "images.h5")
 
+# Bytes below which a disk is full.
+_FULL = 1 << 20
 # What a verdict says of an attempt that wrote where it must not.
 SAVES_OUTSIDE = "the pipeline saves outside the default output folder"
 
@@ -86,6 +88,8 @@ class Attempt:
     ended: Kind | None = None
     # whether it was ended for others' sake, as memory was all but gone
     yielded: bool = False
+    # a folder whose disk was full meanwhile: then not even the log need say so
+    full: Path | None = None
     # see staging; "" where images are read where the list says that they are
     mirror: str = ""
 
@@ -240,7 +244,7 @@ def _run_cellprofiler(
             limit = partial(learned.time_limit, task.workspace, len(rows), 2 * stall_s)
             dog = Watchdog(process.pid, log, stall_s, limit)
             kills = admission.kills_so_far()
-            ended, yielded = _await_end(task.workspace, process.pid, dog)
+            end = _await_end(task.workspace, process.pid, dog, (folder, log.parent))
             # its own account, not the sum of all that this process ever waited for
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -249,7 +253,7 @@ def _run_cellprofiler(
             processes.end_marked(processes.ATTEMPT, str(folder))
     number_of_signal = _signal(process.returncode)
     if number_of_signal == signal.SIGKILL and admission.kills_so_far() > kills:
-        ended = ended or Kind.MEMORY
+        end.why = end.why or Kind.MEMORY
     cost = {
         "wall_s": round(time.monotonic() - started, 3),
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
@@ -263,29 +267,54 @@ def _run_cellprofiler(
     if stray:
         verdict.faults.append(f"{SAVES_OUTSIDE}: {stray[0]}")
     return Attempt(
-        first, last, number, folder, log, verdict, number_of_signal, cost, ended, yielded, mirror
+        first,
+        last,
+        number,
+        folder,
+        log,
+        verdict,
+        number_of_signal,
+        cost,
+        end.why,
+        end.yielded,
+        end.full,
+        mirror,
     )
 
 
-def _await_end(workspace: Workspace, pid: int, dog: Watchdog) -> tuple[Kind | None, bool]:
+@dataclass
+class _End:
+    """How a process came to its end; see `Attempt`."""
+
+    why: Kind | None = None
+    yielded: bool = False
+    full: Path | None = None
+
+    def look_at(self, folders: Sequence[Path]) -> None:
+        """See whether a disk is full."""
+        self.full = self.full or next((f for f in folders if staging.free_bytes(f) < _FULL), None)
+
+
+def _await_end(workspace: Workspace, pid: int, dog: Watchdog, writes: Sequence[Path]) -> _End:
     """Wait until a process ended, and end it where it has to be.
 
-    Returns
-    -------
-    ended : Kind or None
-        Why it had to be.
-    yielded : bool
-        Whether that was for others' sake.
+    Parameters
+    ----------
+    writes : sequence of Path
+        Folders that it writes to.
     """
+    end = _End()
     with _ending(pid) as has_ended:
         while not has_ended(dog.look_s):
-            yields = admission.must_yield(workspace, pid)
-            why = Kind.MEMORY if yields else dog.look()
-            if why:
+            end.look_at(writes)
+            end.yielded = admission.must_yield(workspace, pid)
+            end.why = Kind.MEMORY if end.yielded else dog.look()
+            if end.why:
                 with suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
-                return why, yields
-        return None, False
+                break
+        end.look_at(writes)
+    return end
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpcp import admission, cellprofiler, failure, learned, staging
+from bpcp import admission, cellprofiler, failure, learned
 from bpcp.attempt import SAVES_OUTSIDE, Attempt, Task, Unit, attempted, has_room
 from bpcp.failure import Failure, Kind
 from bpcp.readable import Images
@@ -251,8 +251,10 @@ def _ran_out_of_room(task: Task, attempt: Attempt) -> bool:
     """Tell whether an attempt failed because what -t names was full."""
     if attempt.folder.parent == task.workspace.attempts:
         return False
-    full = failure.NO_ROOM.search(attempt.log.read_text(encoding="utf-8", errors="replace"))
-    return full is not None or staging.free_bytes(attempt.folder) < 1 << 20
+    if attempt.full == attempt.folder:
+        return True
+    said = failure.NO_ROOM.search(attempt.log.read_text(encoding="utf-8", errors="replace"))
+    return said is not None
 
 
 @dataclass
@@ -312,6 +314,14 @@ def diagnose(attempt: Attempt, run: Json) -> Failure:
     if attempt.ended:
         reason = _ended(attempt, run, log)
         return Failure(attempt.ended, reason, culprit, log.started, lines=lines)
+    if attempt.full:
+        return Failure(
+            Kind.SPACE,
+            f"the disk of {attempt.full.parent} was full",
+            culprit,
+            log.started,
+            lines=lines,
+        )
     if log.failed_module:
         kind = failure.of_module(log.failed_module, log.error)
         reason = f"{log.failed_module}: {log.error or 'failed'}"

@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import EXPORT, IDENTIFY, PROJECT, ROOT, Screen, load_data
 
-from bpcp import admission, isolate, learned
+from bpcp import admission, isolate, learned, staging
 from bpcp.attempt import Attempt
 from bpcp.errors import Exit
 from bpcp.failure import Kind
@@ -435,3 +436,27 @@ def test_a_quota_is_a_full_disk(tmp_path: Path) -> None:
         "Error detected during run of module SaveImages\nOSError: [Errno 122] Disk quota exceeded\n"
     )
     assert diagnose(attempt(tmp_path, log), RUN).kind is Kind.SPACE
+
+
+def test_a_disk_that_was_full_meanwhile_is_the_reason_though_the_log_is_empty(
+    screen: Screen, small_ram: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even the log could be written; by the time it is judged, there may be room again."""
+    found = replace(attempt(small_ram, "", faults=("no table of Image",)), full=small_ram / "x")
+    failed = diagnose(found, RUN)
+    assert (failed.kind, failed.reason) == (Kind.SPACE, f"the disk of {small_ram} was full")
+    # and it is tried again, once there is room
+    screen.fill(2)
+    screen.plan("-q", "--chunk-size", "2", "--retries", "0")
+    monkeypatch.setenv("FAKE_MODE", "crash")
+    monkeypatch.setenv("FAKE_ONCE", str(screen.base.parent / "once"))
+    free = [0, 10**12]
+    real = staging.free_bytes
+    monkeypatch.setattr(
+        "bpcp.attempt.staging.free_bytes",
+        lambda folder: (
+            free.pop(0) if free and folder.parent == screen.workspace.attempts else real(folder)
+        ),
+    )
+    (verdict,) = screen.run()
+    assert (verdict["failed"], verdict["cost"]["attempts"]) == ([], 2)
