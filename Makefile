@@ -11,7 +11,7 @@ SCRIPTS := run_analysis_pipeline.sh run_batchfile_pipeline.sh .ci/run bin/bpcp* 
 
 export BPCP_VENV := $(VENV)
 
-.PHONY: help setup setup-dev demo test check format docs unit bats e2e proof bench ami-test clean
+.PHONY: help setup setup-dev demo test check format docs unit bats e2e chaos short-chaos proof bench ami-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -27,7 +27,7 @@ demo: setup ## draw a small screen in demo/, analyse it, and count against the t
 	@./run_analysis_pipeline.sh -d demo -p "$(DEMO)/pipelines/demo.cppipe"
 	@bin/bpcp demo --check "$(DEMO)"
 
-test: setup-dev check unit bats e2e proof ## everything: lint, types, unit tests, commands, the real CellProfiler
+test: setup-dev check unit bats e2e short-chaos proof ## everything: lint, types, unit tests, commands, the real CellProfiler
 
 check: ## lint, formats and types, in seconds
 	@"$(BIN)/ruff" check --quiet .
@@ -48,13 +48,19 @@ docs: ## write docs/commands.md from the commands' own help
 	@docs/generate.sh
 
 unit: ## tests of the Python modules
-	@"$(BIN)/python" -m pytest -q -n auto --dist loadfile tests/unit
+	@"$(BIN)/python" -m pytest -q -n auto --dist loadfile tests/unit tests/chaos
 
 bats: ## tests of the commands
 	@bats --jobs 2 tests/bats
 
 e2e: ## runs of the real CellProfiler: the promise, kills, failures
 	@"$(BIN)/python" -m pytest -q tests/e2e
+
+chaos: setup-dev ## harm real runs at random, and demand the clean result: SEED=… [ROUNDS=…] [ROUND=…]
+	@"$(BIN)/python" tests/chaos $(if $(SEED),--seed "$(SEED)") --rounds $(or $(ROUNDS),6) $(if $(ROUND),--round "$(ROUND)")
+
+short-chaos:
+	@"$(BIN)/python" tests/chaos --seed ci --rounds 3
 
 proof: ## prove that the tests can fail
 	@tests/proof.sh

@@ -52,6 +52,14 @@
 #       --endpoint-url URL  another S3 service than Amazon's
 #       --profile NAME      a profile of the AWS CLI's configuration
 #       --cloudwatch GROUP  send the run's events to this CloudWatch log group
+#       --retries N         tries again what may pass a second time: a crash, a timeout,
+#                           memory (default: 1)
+#       --stall-min MIN     end a CellProfiler that shows no life for so long: no log
+#                           line, no CPU (default: 10)
+#       --max-failures N    stop when so many image sets have failed, or N% of all
+#                           (default: when nothing of the first chunks succeeded)
+#       --grace-s SECONDS   on Ctrl-C, let chunks that run finish for so long (default:
+#                           5); a second Ctrl-C ends them at once
 #       --format NAME       also write the tables as parquet or sqlite
 #       --keep-chunks       leave the chunks' tables as they are; otherwise they are
 #                           compressed once they are merged
@@ -78,6 +86,8 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 source "$here/bin/lib/common.bash"
 # shellcheck source=bin/lib/pool.bash
 source "$here/bin/lib/pool.bash"
+# shellcheck source=bin/lib/finish.bash
+source "$here/bin/lib/finish.bash"
 # shellcheck source=bin/lib/ramdisk.bash
 source "$here/bin/lib/ramdisk.bash"
 
@@ -87,9 +97,15 @@ plan=() access=() formats=()
 # add_format NAME -- asks for tables in one more format
 add_format() {
   case $1 in
-    csv | parquet | sqlite) formats+=(--format "$1") ;;
+    csv | parquet | sqlite) formats+=("$1") ;;
     *) die 64 "--format $1: there is no such format" "csv, parquet, sqlite" ;;
   esac
+}
+
+# set_grace SECONDS -- sets how long chunks have to finish when the run is stopped
+set_grace() {
+  [[ $1 =~ ^[0-9]{1,6}$ ]] || die 64 "--grace-s $1: not a number of seconds" "0, 5, 600"
+  GRACE_S=$((10#$1))
 }
 
 # parse ARG... -- reads the command line into the variables above
@@ -115,6 +131,10 @@ parse() {
       --endpoint-url) need_value "$1" "${@:2:1}" && access+=("--endpoint-url=$2") && shift 2 ;;
       --profile) need_value "$1" "${@:2:1}" && access+=("--profile=$2") LOG_ACCESS=("--profile=$2") && shift 2 ;;
       --cloudwatch) need_value "$1" "${@:2:1}" && LOG_GROUP=$2 && shift 2 ;;
+      --retries) need_value "$1" "${@:2:1}" && plan+=("--retries=$2") && shift 2 ;;
+      --stall-min) need_value "$1" "${@:2:1}" && plan+=("--stall-min=$2") && shift 2 ;;
+      --max-failures) need_value "$1" "${@:2:1}" && MAX_FAILURES=$2 && shift 2 ;;
+      --grace-s) need_value "$1" "${@:2:1}" && set_grace "$2" && shift 2 ;;
       --space) need_value "$1" "${@:2:1}" && plan+=("--space=$2") && shift 2 ;;
       --format) need_value "$1" "${@:2:1}" && add_format "$2" && shift 2 ;;
       --keep-chunks) keep=1 && shift ;;
@@ -133,50 +153,12 @@ parse() {
   [[ -z $tmpdir || -z $ramdisk ]] || die 64 "-t and --ramdisk exclude each other" "$0 --help"
 }
 
-# told TEXT -- says a step, where the user wants to hear of each
-told() {
-  if [[ -n $verbose ]]; then
-    say "$1"
-  fi
-}
-
-# go_on ARG... -- prints the command that goes on, for a shell
-go_on() {
-  local name words environment=()
-  for name in PATHNAME_BASENAME BPCP_CELLPROFILER; do
-    [[ -n ${!name:-} ]] && environment+=("$name=${!name}")
-  done
-  if [[ ${#environment[@]} -gt 0 ]]; then
-    environment=(env "${environment[@]}")
-  fi
-  words=$(printf '%q ' "${environment[@]}" "$0" "$@")
-  printf '%s\n' "${words% }"
-}
-
-# leave CODE ARG... -- ends with a step's exit code; where a signal ended it, says how to go on
-leave() {
-  if [[ -n $STOPPED ]]; then
-    die 75 "stopped" "go on with: $(go_on "${@:2}")"
-  fi
-  exit "$1"
-}
-
 # make_ramdisk SLOTS -- makes the RAM disk that was asked for
 make_ramdisk() {
   local bytes
   bytes=$(python_step bpcp.ramdisk "$STATUS_DIR" --slots "$1") || return
   open_ramdisk "$RAMDISK_DIR" "$bytes"
   told "RAM disk: $((bytes >> 20)) MB at $RAMDISK_DIR"
-}
-
-# close_run STARTED BEFORE ARG... -- says how it ended and exits with what that means
-close_run() {
-  local wall code=0
-  wall=$(($(date +%s) - $1))
-  python_step bpcp.closing "$STATUS_DIR" --wall-s "$wall" --before-s "$2" --ran "$LEFT" \
-    --go-on="$(go_on "${@:3}")" ${quiet:+--quiet} || code=$?
-  event event=closed exit="$code" wall_s="$wall"
-  exit "$code"
 }
 
 main() {
@@ -187,6 +169,7 @@ main() {
   parse "$@"
   local slots started before
   started=$(date +%s)
+  [[ -z $MAX_FAILURES ]] || python_step bpcp.guard . "--max-failures=$MAX_FAILURES" --check
   slots=$(slots_of "$jobs" "$dataset" "$pipeline" "$quiet")
   # with =, for a name may begin with a dash
   plan+=("--dataset=$dataset" "--pipeline=$pipeline" --slots "$slots" ${quiet:+-q} "${access[@]}")
@@ -198,35 +181,23 @@ main() {
   open_run "$dataset" "$pipeline"
   take_lock
   catch_signals
+  start_guard
 
   if [[ -n $output ]]; then
     told "output: $output"
     step bpcp.sync start "--dataset=$dataset" "--pipeline=$pipeline" "--output=$output" "${access[@]}" \
       ${quiet:+-q} ||
-      leave $? "$@"
+      leave $? "$0" "$@"
   fi
   told "plan: $STATUS_DIR"
-  step bpcp.plan "${plan[@]}" || leave $? "$@"
+  step bpcp.plan "${plan[@]}" || leave $? "$0" "$@"
   if [[ -n $ramdisk ]]; then
-    make_ramdisk "$slots" || leave $? "$@"
+    make_ramdisk "$slots" || leave $? "$0" "$@"
   fi
   before=$(python_step bpcp.closing "$STATUS_DIR" --before)
   told "run: CellProfiler's logs are in $LOG_DIR"
   run_pool "$slots" "$quiet" "$verbose"
-  if [[ -n $STOPPED || -n $(python_step bpcp.todo "$STATUS_DIR" --undecided) ]]; then
-    close_run "$started" "$before" "$@"
-  fi
-  told "merge"
-  step bpcp.merge "--dataset=$dataset" "--pipeline=$pipeline" ${quiet:+-q} "${formats[@]}" ||
-    leave $? "$@"
-  if [[ -n $output ]]; then
-    told "send: what is left, and verify all"
-    step bpcp.sync out "--dataset=$dataset" "--pipeline=$pipeline" ${quiet:+-q} || leave $? "$@"
-  fi
-  if [[ -z $keep ]]; then
-    pack_chunks "$slots"
-  fi
-  close_run "$started" "$before" "$@"
+  finish_run "$slots" "$started" "$before" "$keep" "${formats[@]}" -- "$0" "$@"
 }
 
 main "$@"

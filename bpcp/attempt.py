@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import os
+import secrets
+import select
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
-from bpcp import cellprofiler, database_batch, imagelist, staging
+from bpcp import admission, cellprofiler, database_batch, imagelist, learned, processes, staging
+from bpcp.failure import STALL_MIN, Kind
 from bpcp.imagelist import Row
 from bpcp.staging import Inputs
 from bpcp.verdict import Expected, Verdict, judge
+from bpcp.watchdog import Watchdog
 from bpcp.workspace import ChunkPaths, Json, Workspace, write_json
 
 # What bpcp itself puts into an attempt's folder, and asks CellProfiler to.
 _OWN = ("output", "tmp", "done", "input", "images.csv", "images.h5")
+
+# Bytes below which a disk is full.
+_FULL = 1 << 20
+# What a verdict says of an attempt that wrote where it must not.
+SAVES_OUTSIDE = "the pipeline saves outside the default output folder"
 
 Unit = tuple[int, int]
 
@@ -75,6 +84,12 @@ class Attempt:
     verdict: Verdict
     signal: int
     cost: Json
+    # why bpcp, or the kernel for want of memory, ended it; None where neither did
+    ended: Kind | None = None
+    # whether it was ended for others' sake, as memory was all but gone
+    yielded: bool = False
+    # a folder whose disk was full meanwhile: then not even the log need say so
+    full: Path | None = None
     # see staging; "" where images are read where the list says that they are
     mirror: str = ""
 
@@ -85,7 +100,9 @@ class Attempt:
 
 
 @contextmanager
-def attempted(task: Task, first: int, last: int, home: Path) -> Iterator[Attempt]:
+def attempted(
+    task: Task, first: int, last: int, home: Path, *, alone: bool = False
+) -> Iterator[Attempt]:
     """Make an attempt; its folder and its record are gone when the block ends, however it ends.
 
     Parameters
@@ -94,14 +111,17 @@ def attempted(task: Task, first: int, last: int, home: Path) -> Iterator[Attempt
         The image sets, in the numbering of the list that CellProfiler is given.
     home : Path
         Where its private folder is made.
+    alone : bool
+        Whether nothing else of the run may be at work beside it.
     """
     home.mkdir(parents=True, exist_ok=True)
     task.workspace.log.mkdir(parents=True, exist_ok=True)
     number = 1
     while (log := task.workspace.attempt_log(task.paths.id, number)).exists():
         number += 1
-    folder = Path(tempfile.mkdtemp(prefix=f"bpcp-{task.paths.id}-", dir=home))
+    folder = home / f"{task.workspace.attempt_prefix}{task.paths.id}-{secrets.token_hex(8)}"
     try:
+        # first: whatever is killed now, the next start knows whose folder it is
         write_json(
             task.paths.running,
             {
@@ -114,7 +134,9 @@ def attempted(task: Task, first: int, last: int, home: Path) -> Iterator[Attempt
                 "started": now(),
             },
         )
-        yield _run_cellprofiler(task, first, last, number, folder, log)
+        # fails where somebody planted something of that name
+        folder.mkdir(mode=0o700)
+        yield _run_cellprofiler(task, first, last, number, folder, log, alone=alone)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         task.paths.running.unlink(missing_ok=True)
@@ -123,11 +145,12 @@ def attempted(task: Task, first: int, last: int, home: Path) -> Iterator[Attempt
 def has_room(task: Task, home: Path, first: int, last: int) -> bool:
     """Tell whether a folder has room for all that an attempt may write."""
     rows = task.rows[first - task.first : last - task.first + 1]
-    needed = staging.room_for(task.workspace, len(rows), _bytes_of(task, rows))
+    needed = learned.room_for(task.workspace, len(rows), bytes_of(task, rows))
     return staging.free_bytes(home) >= needed
 
 
-def _bytes_of(task: Task, rows: Sequence[Row]) -> int:
+def bytes_of(task: Task, rows: Sequence[Row]) -> int:
+    """Give the bytes of all images of some rows, as far as they are at hand."""
     total = 0
     for row in rows:
         for _, name in imagelist.files(task.header, row, task.root):
@@ -157,8 +180,17 @@ def _staged(task: Task, first: int, last: int, folder: Path) -> tuple[Path, str 
     return folder / "images.csv", start_in, str(mirror)
 
 
+def _need(task: Task, image_sets: int, read: int, *, alone: bool) -> admission.Need:
+    return admission.Need(
+        memory_mb=learned.process_mb(task.workspace, task.run),
+        alone=alone,
+        room=learned.room_for(task.workspace, image_sets, read),
+        at=admission.fullest(task.workspace),
+    )
+
+
 def _run_cellprofiler(
-    task: Task, first: int, last: int, number: int, folder: Path, log: Path
+    task: Task, first: int, last: int, number: int, folder: Path, log: Path, *, alone: bool
 ) -> Attempt:
     output, tmpdir, done_file = folder / "output", folder / "tmp", folder / "done"
     output.mkdir()
@@ -177,29 +209,51 @@ def _run_cellprofiler(
         done_file,
     )
     argv = [*task.run["cellprofiler"]["command"], *cellprofiler.arguments(job)]
-    environment = {**cellprofiler.environment(), "TMPDIR": str(tmpdir)}
-    started = time.monotonic()
+    environment = {
+        **cellprofiler.environment(),
+        "TMPDIR": str(tmpdir),
+        processes.RUN: str(task.workspace.status),
+        processes.ATTEMPT: str(folder),
+    }
+    # a JVM that dies for want of room would leave a report in the user's own folder
+    java = environment.get("JAVA_TOOL_OPTIONS", "")
+    environment["JAVA_TOOL_OPTIONS"] = (
+        f"{java} -XX:+IgnoreUnrecognizedVMOptions -XX:+ErrorFileToStderr"
+    )
+    rows = task.rows[first - task.first : last - task.first + 1]
+    read = bytes_of(task, rows)
+    stall_s = 60 * float(task.run.get("stall_min", STALL_MIN))
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            # ends with this process, however this process ends
-            ["setpriv", "--pdeathsig", "KILL", "--", *argv],  # noqa: S607
-            cwd=start_in,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
         try:
+            with admission.turn(
+                task.workspace, lambda: _need(task, len(rows), read, alone=alone)
+            ) as need:
+                started = time.monotonic()
+                process = subprocess.Popen(
+                    # ends with this process, however this process ends
+                    ["setpriv", "--pdeathsig", "KILL", "--", *argv],  # noqa: S607
+                    cwd=start_in,
+                    env={**environment, **need.environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            admission.kill_first(process.pid)
+            # twice: one that hangs is to be called so
+            limit = partial(learned.time_limit, task.workspace, len(rows), 2 * stall_s)
+            dog = Watchdog(process.pid, log, stall_s, limit)
+            kills = admission.kills_so_far()
+            end = _await_end(task.workspace, process.pid, dog, (folder, log.parent))
             # its own account, not the sum of all that this process ever waited for
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         finally:
-            # also what it started and left behind
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    code = process.returncode
+            # also what it started and left behind, in whatever session
+            processes.end_marked(processes.ATTEMPT, str(folder))
+    number_of_signal = _signal(process.returncode)
+    if number_of_signal == signal.SIGKILL and admission.kills_so_far() > kills:
+        end.why = end.why or Kind.MEMORY
     cost = {
         "wall_s": round(time.monotonic() - started, 3),
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
@@ -211,8 +265,94 @@ def _run_cellprofiler(
     verdict = judge(output, expected, first, last, said)
     stray = sorted({p.name for p in folder.iterdir()} - set(_OWN))
     if stray:
-        verdict.faults.append(f"the pipeline saves outside the default output folder: {stray[0]}")
-    return Attempt(first, last, number, folder, log, verdict, max(0, -code), cost, mirror)
+        verdict.faults.append(f"{SAVES_OUTSIDE}: {stray[0]}")
+    return Attempt(
+        first,
+        last,
+        number,
+        folder,
+        log,
+        verdict,
+        number_of_signal,
+        cost,
+        end.why,
+        end.yielded,
+        end.full,
+        mirror,
+    )
+
+
+@dataclass
+class _End:
+    """How a process came to its end; see `Attempt`."""
+
+    why: Kind | None = None
+    yielded: bool = False
+    full: Path | None = None
+
+    def look_at(self, folders: Sequence[Path]) -> None:
+        """See whether a disk is full."""
+        self.full = self.full or next((f for f in folders if staging.free_bytes(f) < _FULL), None)
+
+
+def _await_end(workspace: Workspace, pid: int, dog: Watchdog, writes: Sequence[Path]) -> _End:
+    """Wait until a process ended, and end it where it has to be.
+
+    Parameters
+    ----------
+    writes : sequence of Path
+        Folders that it writes to.
+    """
+    end = _End()
+    with _ending(pid) as has_ended:
+        while not has_ended(dog.look_s):
+            end.look_at(writes)
+            end.yielded = admission.must_yield(workspace, pid)
+            end.why = Kind.MEMORY if end.yielded else dog.look()
+            if end.why:
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+                break
+        end.look_at(writes)
+    return end
+
+
+@contextmanager
+def _ending(pid: int) -> Iterator[Callable[[float], bool]]:
+    """Give what waits for a child's end, at most so many seconds, and tells whether it came."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        # a kernel before 5.3
+        yield partial(_ended_within, pid)
+        return
+    try:
+        poller = select.poll()
+        poller.register(handle, select.POLLIN)
+        yield lambda seconds: bool(poller.poll(seconds * 1000))
+    finally:
+        os.close(handle)
+
+
+def _ended_within(pid: int, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while True:
+        # it stays to be waited for
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.05)
+
+
+def _signal(code: int) -> int:
+    """Give the signal that ended a process; 0 where it ended by itself.
+
+    A command that stands around CellProfiler, such as a shell's, says 128 and the signal's number.
+    """
+    if code < 0:
+        return -code
+    return code - 128 if code - 128 in set(signal.Signals) else 0
 
 
 def now() -> str:

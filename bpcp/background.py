@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
@@ -38,13 +38,23 @@ def tidily() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def tell_when_orphaned(number: signal.Signals) -> None:
+    """Have a signal sent to this process when its parent is no more.
+
+    A parent that is gone already sends none: ask `os.getppid` afterwards.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
 def serve() -> None:
     """Turn a signal to end into `Told`, and have one sent when the parent is no more."""
     parent = os.getppid()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _raise)
-    # Ctrl-C goes to all at a terminal; the entry script says when it is time
+    # Ctrl-C, and the end of a terminal, go to all at it; the entry script says when it is time
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    with suppress(PermissionError):  # where it leads a group already
+        os.setsid()
+    tell_when_orphaned(signal.SIGTERM)
     if os.getppid() != parent:
         raise Told

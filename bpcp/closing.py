@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ def words(
     command : str
         What goes on, for a shell.
     """
-    from bpcp.status import describe_failures, describe_not_analysed, gather
+    from bpcp.status import describe_failures, describe_not_analysed, gather, run_pipeline
 
     state = gather(workspace)
     gained = state.modules_s - before_s
@@ -33,6 +34,14 @@ def words(
     speed = f", {gained / wall_s:.1f} × one process" if gained > wall_s > 0 else ""
     failed = f", {state.failed:,} failed" if state.failed else ""
     if state.left:
+        halted = read_json(workspace.halted)
+        if halted:
+            return [
+                f"given up: {halted['why']}",
+                *describe_failures(workspace, state),
+                f"  {state.done:,} of {state.total:,} image sets done{failed}, {state.left:,} left",
+                f"  → mend that, then: {command}",
+            ], Exit.SOME_FAILED
         why = _given_up(workspace)
         return [
             f"stopped: {state.done:,} of {state.total:,} image sets done{failed},"
@@ -56,8 +65,8 @@ def words(
     if state.done:
         lines.append(f"  result: {workspace.analysis}")
     if state.failed:
-        lines.append(f"  → mend what is named above, then: {command}")
-        lines.append("    (only the failed image sets run again)")
+        words = ["bpcp", "retry", "-d", workspace.dataset, "-p", run_pipeline(workspace)]
+        lines.append(f"  → then: {shlex.join(words)}")
     return lines, state.exit_code
 
 
@@ -80,6 +89,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--ran", type=int, default=1)
     parser.add_argument("--go-on", default="")
+    parser.add_argument("--audited", type=int, default=0)
     args = parser.parse_args(argv)
     workspace = of_status(args.run)
     if args.before:
@@ -92,6 +102,10 @@ def main(argv: Sequence[str]) -> int:
         lines[0] = (
             f"nothing to do: {lines[0].removeprefix('done: ').split(' in ')[0]} are done already"
         )
+    if args.audited:
+        # what does not add up stands above, with what to do
+        lines.insert(0, "the result is not as it should be: see the audit above")
+        code = code or args.audited
     if not args.quiet or code:
         print("\n".join(lines), file=sys.stderr)
     return code

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from bpcp import cellprofiler, database, imagelist
 from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
 from bpcp.imagesets import ImageSets
 from bpcp.pipeline import Pipeline
+from bpcp.scratch import scratch, sweep
 from bpcp.workspace import Json
 
 
 def ask(pipe: Pipeline, sets: ImageSets, old: Json, again: bool) -> Json:
     """Find out which CellProfiler runs, and which objects the pipeline measures."""
     argv = cellprofiler.command()
+    # also where it need not be asked this time
+    sweep("asked")
     known = old.get("cellprofiler", {})
     question = [pipe.sha256, row_text(sets.images.header), ",".join(t.name for t in sets.types)]
     with ThreadPoolExecutor() as pool:
@@ -48,17 +49,16 @@ def measurements(
     BpcpError
         65 where the pipeline does not load.
     """
-    with tempfile.TemporaryDirectory(prefix="bpcp-asked-") as name:
-        scratch = Path(name)
-        program, listed = scratch / "pipeline.cppipe", None
+    with scratch("asked") as folder:
+        program, listed = folder / "pipeline.cppipe", None
         program.write_bytes(pipe.text)
         if sets and sets.images.rows and pipe.reads_list:
-            listed = scratch / "images.csv"
+            listed = folder / "images.csv"
             header, rows = sets.images.header, sets.images.rows
             witness = imagelist.witness_row(header, sets.types, sets.beside or rows, rows[:1])
             imagelist.write(listed, header, [rows[0], *filter(None, [witness])])
         try:
-            return cellprofiler.measurements(argv, program, listed, scratch)
+            return cellprofiler.measurements(argv, program, listed, folder)
         except BpcpError as error:
             what = str(error).replace(str(program), str(pipe.path))
             raise BpcpError(error.code, what, "bpcp check says more") from None

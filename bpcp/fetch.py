@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import tempfile
@@ -26,7 +27,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NoReturn
 
-from bpcp import imagelist, s3, staging
+from bpcp import imagelist, learned, s3, staging
 from bpcp.background import Told, serve
 from bpcp.disks import mount_of
 from bpcp.errors import BpcpError, Exit, Parser, run_main
@@ -218,7 +219,11 @@ def room(workspace: Workspace, run: Json, slots: int) -> Room:
     # results go to some disk too, often this one
     own = int(0.8 * staging.free_bytes(at)) if space is None else space
     if run["stages"] and (home := Path(run["tmpdir"])).is_dir():
-        store = Path(tempfile.mkdtemp(prefix=staging.STORE_PREFIX, dir=home))
+        store = home / f"{staging.STORE_PREFIX}{secrets.token_hex(8)}"
+        staging.end_line(workspace)
+        # noted first: whatever is killed now, the next start knows it
+        _note(workspace, {"store": str(store)})
+        store.mkdir(mode=0o700)
         free = staging.free_bytes(home)
         if mount_of(home).is_memory:
             each_gb = process_gb(workspace, run["file_sha256"])
@@ -263,8 +268,6 @@ class Fetcher:
         for place in noted.keys() - self.here.keys():
             # what comes to stand there now is the user's own
             self._note({"gone": place})
-        if self.room.store:
-            self._note({"store": str(self.room.store)})
 
     def used(self, store: Path | None) -> int:
         """Give the bytes of what was brought to a store, or to its own places."""
@@ -416,7 +419,7 @@ class Fetcher:
         paths = self.workspace.chunk(chunk_id)
         read = sum(w.size for w in self.orders[chunk_id])
         sets = int((read_json(paths.chunk) or {})["image_sets"])
-        return self.room.slots * staging.room_for(self.workspace, sets, read)
+        return self.room.slots * learned.room_for(self.workspace, sets, read)
 
     def _may_fit(self, chunk_id: str) -> bool:
         size = sum(w.size for w in self.orders[chunk_id])
@@ -459,8 +462,12 @@ class Fetcher:
         os.execvp("rm", ["rm", "-rf", "--", *names])  # noqa: S606, S607 -- a list
 
     def _note(self, entry: Json) -> None:
-        with self.workspace.fetched.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        _note(self.workspace, entry)
+
+
+def _note(workspace: Workspace, entry: Json) -> None:
+    with workspace.fetched.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
 
 
 def _ends(paths: ChunkPaths) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from bpcp.folders import Moved
 from bpcp.imagelist import ImageList, Row, Type
 from bpcp.pipeline import Kind, Pipeline
 from bpcp.publish import sha256
+from bpcp.scratch import own_prefix
 from bpcp.settings import Settings
 from bpcp.workspace import Workspace, read_json, write_json
 
@@ -261,7 +262,7 @@ def batch_file(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Made
         return Made(workspace.batch, question)
     # where attempts work as well, or wherever TMPDIR says
     folder = settings.tmpdir if settings.tmpdir and settings.tmpdir.is_dir() else None
-    home = tempfile.TemporaryDirectory(prefix="bpcp-batch-", dir=folder)
+    home = tempfile.TemporaryDirectory(prefix=own_prefix("batch", folder), dir=folder)
     made = _make(argv, pipe, source, settings, Path(home.name))
     return Made(made, question, home, databases)
 

@@ -61,7 +61,10 @@ def read_limits(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup
             if limit is not None and limit < _NO_LIMIT:
                 # pages of files count as used, but are given back when needed
                 stat = _table(_text(folder / "memory.stat"))
-                cached = stat.get("total_inactive_file", stat.get("inactive_file", 0))
+                cached = sum(
+                    stat.get(f"total_{name}", stat.get(name, 0))
+                    for name in ("inactive_file", "active_file", "slab_reclaimable")
+                )
                 mem_free = min(mem_free, max(0, limit - (used or 0) + cached))
     quotas = [quota for folder in folders if (quota := _cpu_quota(folder)) is not None]
     tasks = [value for f in folders if (value := _number(f / "pids.max")) is not None]

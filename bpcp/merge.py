@@ -202,16 +202,7 @@ def merge(workspace: Workspace) -> Merged:
     if last.get("state") == state and _still_there(workspace, last["tables"]):
         return Merged(last["tables"], fresh=False)
     files = _check_files(workspace, plan)
-    run = read_json(workspace.run) or {}
-    starts = tuple(accumulate(run["group_sizes"], initial=1))
-    restorer = Restorer(
-        str(workspace.analysis),
-        starts,
-        frozenset(run["columns"]),
-        experiment.own_text(run),
-        shows_batch=run.get("batch") == "given",
-        packed=_packed(workspace, run),
-    )
+    restorer = _restorer(workspace)
     order = runs(found)
     _allow_many_open_files()
     result = Merged()
@@ -255,6 +246,49 @@ def merge(workspace: Workspace) -> Merged:
     return result
 
 
+def write_again(workspace: Workspace, path: str, file: TextIO) -> None:
+    """Write one table of the result once more, from the chunks' tables, to wherever `file` leads.
+
+    Parameters
+    ----------
+    path : str
+        Of a table that is text: no database, no properties file.
+    file : text file
+        Is handed the header and then each row by a call of its own.
+
+    Raises
+    ------
+    BpcpError
+        75 where chunks are not done.
+    DamagedTableError
+        Where a chunk's table is not as it was when the chunk was judged.
+    """
+    found = sources(workspace, read_plan(workspace))
+    table, order, restorer = unite(path, found), runs(found), _restorer(workspace)
+    _allow_many_open_files()
+    if table.shape.kind is Kind.EXPERIMENT:
+        tables_of = {p: s.shape.kind for x in found for p, s in x.summaries.items()}
+        images = next((p for p in sorted(tables_of) if tables_of[p] is Kind.IMAGE), None)
+        at = workspace.analysis / images if images else None
+        experiment.write(table, file, found, restorer, at, workspace.whole_batch)
+    elif table.shape.kind is Kind.RELATIONSHIP:
+        _write_relationships(table, file, order, found, restorer)
+    else:
+        _write_body(table, file, order, found, restorer)
+
+
+def _restorer(workspace: Workspace) -> Restorer:
+    run = read_json(workspace.run) or {}
+    return Restorer(
+        str(workspace.analysis),
+        tuple(accumulate(run["group_sizes"], initial=1)),
+        frozenset(run["columns"]),
+        experiment.own_text(run),
+        shows_batch=run.get("batch") == "given",
+        packed=_packed(workspace, run),
+    )
+
+
 def _packed(workspace: Workspace, run: Json) -> dict[int, str]:
     if run.get("batch") != "own":
         return {}
@@ -284,9 +318,13 @@ def write_formats(workspace: Workspace, merged: Merged, asked: Sequence[str]) ->
     made = formats.write(
         workspace, {p: t for p, t in merged.tables.items() if t["kind"] not in _NO_TABLES}, new
     )
-    others = {str(path.relative_to(workspace.analysis)) for path in made}
-    others |= set(known.get("other_formats", []))
-    known = {**known, "formats": wanted, "other_formats": sorted(others)}
+    # as they are now; of the others, as they were when they were written
+    contents = dict(known.get("other_contents", {}))
+    for path in made:
+        name = str(path.relative_to(workspace.analysis))
+        contents[name] = {"size": path.stat().st_size, "sha256": sha256(path)}
+    others = sorted({*contents, *known.get("other_formats", [])})
+    known = {**known, "formats": wanted, "other_formats": others, "other_contents": contents}
     write_json(workspace.merged, known)
     return made
 

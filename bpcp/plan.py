@@ -34,6 +34,7 @@ from bpcp.cut import (
     witness_is_apart,
 )
 from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.failure import RETRIES, STALL_MIN
 from bpcp.folders import Moved
 from bpcp.imagelist import ImageList, Row, row_text
 from bpcp.imagesets import ImageSets
@@ -76,6 +77,8 @@ class Plan:
         Folders that are elsewhere on this machine.
     bad : dict of int to str
         Lines of image sets that can't be analysed, and why.
+    seen : dict of int to str
+        By line, what the files of image sets were that the check looked at.
     notes : list of str
         What the user should know.
     """
@@ -87,6 +90,7 @@ class Plan:
     remote: Listed
     moved: Moved
     bad: dict[int, str]
+    seen: dict[int, str]
     notes: list[str]
 
     @property
@@ -168,6 +172,8 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "output": settings.output,
         "ramdisk": settings.ramdisk,
         "space": settings.space,
+        "retries": settings.retries,
+        "stall_min": settings.stall_min,
         "stages": stages,
         "fetches": stages or bool(remote),
         "cutting": _cutting(settings),
@@ -184,7 +190,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     changes = _changes(old, run, known if whole_list else [], images.rows)
     reads = explain.reading(cut, chunks, sets.made is not None, users if whole else None)
     notes = [*changes, *sets.notes, *vetted.notes, *preflight.said(looked, left_out), why, reads]
-    return Plan(run, pipe.text, chunks, vetted, remote, settings.moved, bad, notes)
+    return Plan(run, pipe.text, chunks, vetted, remote, settings.moved, bad, looked.seen, notes)
 
 
 def _done(
@@ -393,6 +399,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--output", default="")
     parser.add_argument("--endpoint-url", default="")
     parser.add_argument("--profile", default="")
+    parser.add_argument("--retries", type=int, default=RETRIES)
+    parser.add_argument("--stall-min", type=float, default=STALL_MIN)
     parser.add_argument("--slots", type=int, default=0)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("-q", "--quiet", action="store_true")

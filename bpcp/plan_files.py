@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,11 +65,15 @@ def write(workspace: Workspace, plan: Plan) -> None:
         }
         if bad != (read_json(paths.bad) or {}):
             write_json(paths.bad, bad)
-        if read_json(paths.chunk) == content and paths.images.is_file():
-            continue
+        checked = {"rows": [plan.seen.get(line) for line in chunk.lines]}
+        if any(checked["rows"]):
+            write_json(paths.checked, checked)
+        else:
+            paths.checked.unlink(missing_ok=True)
         paths.folder.mkdir(parents=True, exist_ok=True)
         _write_list(paths.images, header, [*chunk.rows, *filter(None, [chunk.witness])])
-        write_json(paths.chunk, content)
+        if read_json(paths.chunk) != content:
+            write_json(paths.chunk, content)
     keep = {c.id for c in plan.chunks}
     for folder in workspace.chunks.iterdir():
         if folder.name not in keep:
@@ -78,9 +84,23 @@ def _write_list(path: Path, header: Row, rows: Sequence[Row]) -> None:
     temporary = path.with_name(f".{path.name}.new")
     try:
         imagelist.write(temporary, header, rows)
+        # a power cut may have left one without content, which is written anew
+        if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
+            temporary.unlink()
+            return
+        _flush(temporary)
         temporary.replace(path)
     except OSError as error:
         raise BpcpError(Exit.CANNOT_CREATE, f"can't write {path}: {error.strerror}") from error
+
+
+def _flush(path: Path) -> None:
+    """Have a file on the disk before it gets its name."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _write_batch(path: Path, plan: Plan, made: Made) -> None:
@@ -92,6 +112,7 @@ def _write_batch(path: Path, plan: Plan, made: Made) -> None:
         batch.copy(
             made.path, temporary, keep=plan.vetted.sets.keep, moved=plan.moved, own=own, mends=mends
         )
+        _flush(temporary)
         temporary.replace(path)
     except OSError as error:
         raise BpcpError(Exit.CANNOT_CREATE, f"can't write {path}: {error.strerror}") from error

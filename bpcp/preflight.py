@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from bpcp import imagelist
 from bpcp.check.findings import Severity, errors, exit_of, without_bad
 from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
@@ -30,11 +31,14 @@ class Looked:
         What may make the result other than the user wants.
     unit : str
         What lines count: lines of the list, or image sets of a batch file.
+    seen : dict of int to str
+        By line, what the files were that were looked at, as `imagelist.fingerprint` says.
     """
 
     bad: dict[int, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     unit: str = "line"
+    seen: dict[int, str] = field(default_factory=dict)
 
 
 def look(
@@ -64,6 +68,12 @@ def look(
     from bpcp.check.progress import Progress
 
     left = images.only(at)
+    # before they are looked at: what changes from now on is looked at again
+    root = settings.root
+    seen = {
+        line: imagelist.fingerprint(left.header, [row], root, remote)
+        for line, row in zip(left.lines, left.rows, strict=True)
+    }
     progress = Progress()
     shows = sys.stderr.isatty()
     asked = Asked(mend=settings.mend, load=False, told=progress.told if shows else None)
@@ -84,7 +94,7 @@ def look(
         # what concerns the pipeline is told where it is mended
         if f.code.severity is Severity.WARNING and not f.code.name.startswith("pipeline-")
     ]
-    return Looked(checked.bad, warned, checked.unit)
+    return Looked(checked.bad, warned, checked.unit, seen)
 
 
 def named(sets: ImageSets, bad: dict[int, str]) -> list[Json]:

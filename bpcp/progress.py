@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bpcp import admission
 from bpcp.cellprofiler import finished_in
 from bpcp.errors import Exit, Parser, run_main
 from bpcp.workspace import Planned, Workspace, of_status, read_json, read_plan, verdict
@@ -81,6 +82,8 @@ class Watch:
             rate = gained / elapsed
             words.append(_pace(rate))
             words.append(f"ETA {duration((self.total - reached) / rate)}")
+        if waits := admission.waits_for(self.workspace):
+            words.append(f"the next waits for {waits}")
         text = f"[{'#' * filled}{'-' * (_BAR - filled)}] {' · '.join(words)}"
         return text[: width - 1]
 

@@ -42,14 +42,20 @@ def _arrived(source: Path, incoming: Path) -> Path:
         os.close(handle)
         shutil.copyfile(source, name)
         Path(name).chmod(source.stat().st_mode & 0o777)
+        _flush(Path(name))
+        # only now: a network's disk says as late as this that it is full
         source.unlink()
-        source = Path(name)
-    handle = os.open(source, os.O_RDONLY)
+        return Path(name)
+    _flush(source)
+    return source
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-    return source
 
 
 def publish(name: str, output: Path, analysis: Path, paths: ChunkPaths) -> Json:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bpcp import fetch, staging
+from bpcp import fetch, learned
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.limits import GB, Limits, read_limits, to_bytes
 from bpcp.slots import process_gb
@@ -25,7 +25,7 @@ def wanted(workspace: Workspace, slots: int) -> int:
     for planned in read_plan(workspace):
         # of no disk at all: every file counts that could be brought
         read = sum(w.size for w in fetch.wants(workspace, planned.id, run, faster_than=-1))
-        written = staging.room_for(workspace, len(planned.image_numbers), read)
+        written = learned.room_for(workspace, len(planned.image_numbers), read)
         most = max(most, 2 * read + written)
     return slots * most
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
+from bpcp.failure import RETRIES, STALL_MIN
 from bpcp.folders import NOWHERE, Moved, moved_of
 from bpcp.limits import read_limits, to_bytes
 from bpcp.s3 import Access, Address
@@ -52,6 +54,10 @@ class Settings:
         Folders of the image list that are elsewhere on this machine.
     space : int or None
         Bytes that images may take at once that were fetched; None leaves it to bpcp.
+    retries : int
+        How often what may pass is tried again.
+    stall_min : float
+        Minutes without a sign of life after which a CellProfiler is ended.
     """
 
     chunk_size: int | None
@@ -69,6 +75,8 @@ class Settings:
     quarantine: bool = False
     moved: Moved = NOWHERE
     space: int | None = None
+    retries: int = RETRIES
+    stall_min: float = STALL_MIN
 
 
 def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
@@ -76,6 +84,11 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
         raise BpcpError(
             Exit.USAGE, "--quarantine and --no-check exclude each other", "bpcp help check"
         )
+    if args.retries < 0:
+        raise BpcpError(Exit.USAGE, f"--retries {args.retries}: 0 or more")
+    # not: NaN compares with nothing
+    if not 0 < args.stall_min < math.inf:
+        raise BpcpError(Exit.USAGE, f"--stall-min {args.stall_min:g}: minutes, more than 0")
     if args.chunk_size is not None and args.chunk_size < 1:
         raise BpcpError(Exit.USAGE, f"--chunk-size {args.chunk_size}: at least 1")
     group_by = tuple(k.removeprefix("Metadata_") for k in args.group_by.split(",") if k)
@@ -113,6 +126,8 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
         quarantine=args.quarantine,
         moved=moved_of(args.map),
         space=to_bytes(_size("--space", args.space)) if args.space else None,
+        retries=args.retries,
+        stall_min=args.stall_min,
         ask_again=args.overwrite_batchfile,
         source=source,
         output={"url": str(Address.parse(args.output)), **access.to_json()}

@@ -16,7 +16,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,14 +24,12 @@ from pathlib import Path
 from bpcp import imagelist
 from bpcp.errors import BpcpError
 from bpcp.imagelist import Row
-from bpcp.workspace import ChunkPaths, Json, Workspace, hold, read_json
+from bpcp.scratch import is_ours
+from bpcp.workspace import ChunkPaths, Workspace, hold, read_json
 
 # What stands for "s3://" in a mirror, in small or large letters.
 _S3 = "/s3:/"
 STORE_PREFIX = "bpcp-images-"
-_MB = 1e6
-# What an attempt writes beside its outputs: measurements, the JVM's own.
-_SLACK = 64 * _MB
 
 
 @dataclass(frozen=True)
@@ -183,30 +181,6 @@ def space_of(folder: Path) -> int:
     return total
 
 
-def room_for(workspace: Workspace, image_sets: int, input_bytes: int) -> int:
-    """Say how much an attempt will write at most, in bytes.
-
-    That is learned from chunks that are done; the first ones are taken to write as much as they
-    read.
-    """
-    each = [
-        float(done["cost"]["written_mb"]) * _MB / max(1, int(done["image_sets"]))
-        for done in _some_done(workspace)
-    ]
-    guess = 1.5 * max(each) * image_sets if each else float(input_bytes)
-    return int(_SLACK + guess)
-
-
-def _some_done(workspace: Workspace, most: int = 8) -> Iterator[Json]:
-    for folder in workspace.chunks.iterdir():
-        found = read_json(workspace.chunk(folder.name).done)
-        if found and not found["failed"] and "written_mb" in found["cost"]:
-            yield found
-            most -= 1
-            if not most:
-                return
-
-
 # --- what was fetched, and may go -------------------------------------------------------------
 
 
@@ -263,22 +237,6 @@ def stores(workspace: Workspace) -> list[Path]:
                 if store := json.loads(line).get("store"):
                     found.append(Path(store))
     return [path for path in found if is_ours(path, STORE_PREFIX)]
-
-
-def is_ours(folder: Path, prefix: str) -> bool:
-    """Tell whether a folder in a place that others can write is one that bpcp made.
-
-    It has our kind of name, belongs to this user, and is no link that somebody planted.
-    """
-    try:
-        found = folder.lstat()
-    except OSError:
-        return False
-    return (
-        stat.S_ISDIR(found.st_mode)
-        and found.st_uid == os.getuid()
-        and folder.name.startswith(prefix)
-    )
 
 
 def clear(workspace: Workspace, *, everything: bool) -> None:

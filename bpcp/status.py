@@ -13,6 +13,7 @@ from pathlib import Path
 from bpcp import imagelist
 from bpcp.cellprofiler import finished_in
 from bpcp.errors import Exit, Parser, run_main
+from bpcp.failure import kind_of
 from bpcp.merge import state_of
 from bpcp.workspace import Json, Planned, Workspace, locate, read_json, read_plan, verdict
 
@@ -32,7 +33,7 @@ class State:
         `chunks_done` counts a chunk with failed image sets too: nothing of it is left to try.
     failures : list of dict
         For each failed image set: `image_number`, `line` (in load_data.csv), `image_set` (its
-        metadata), `reason`, `file`, `log`.
+        metadata), `kind`, `reason`, `module`, `remedy`, `file`, `log`, `last_lines` (of the log).
     objects : dict of str to int
     attempts : int
     modules_s : float
@@ -142,9 +143,13 @@ def _failures(workspace: Workspace, planned: Planned, failed: Sequence[Json]) ->
                 + (
                     f", {_place(run, planned.lines[int(f['with']) - first])}" if "with" in f else ""
                 ),
+                "kind": kind_of(f).value,
+                "module": f.get("module"),
+                "remedy": kind_of(f).remedy,
                 "file": f.get("file"),
                 "chunk": planned.id,
                 "log": f["log"],
+                "last_lines": f.get("last_lines", []),
             }
         )
     return found
@@ -196,7 +201,8 @@ def describe_failures(workspace: Workspace, state: State, most: int = _MOST_SHOW
             lines.append(f"      log: {f['log']}")
     if len(state.failures) > most:
         lines.append(f"  … and {len(state.failures) - most} more: bpcp status --json")
-    return lines
+    remedies = dict.fromkeys(f["remedy"] for f in state.failures)
+    return [*lines, *(f"  → {remedy}" for remedy in remedies)]
 
 
 def describe_not_analysed(state: State, most: int = _MOST_SHOWN) -> list[str]:

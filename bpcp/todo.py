@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bpcp import staging
 from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.scratch import is_ours
 from bpcp.workspace import (
     ChunkPaths,
     Workspace,
@@ -25,13 +26,21 @@ from bpcp.workspace import (
 
 
 def left(workspace: Workspace) -> list[str]:
-    """List the chunks without a verdict, and those with image sets that failed; in order."""
-    found = []
+    """List the chunks without a verdict, and behind them those with image sets that failed."""
+    new, again = [], []
     for planned in read_plan(workspace):
         done = verdict(workspace, planned)
-        if done is None or done["failed"]:
-            found.append(planned.id)
-    return found
+        if done is None:
+            new.append(planned.id)
+        elif done["failed"]:
+            again.append(planned.id)
+    return new + again
+
+
+def failed(workspace: Workspace) -> list[str]:
+    """List the chunks with image sets that failed; in order."""
+    plan = read_plan(workspace)
+    return [p.id for p in plan if (done := verdict(workspace, p)) and done["failed"]]
 
 
 def undecided(workspace: Workspace) -> list[str]:
@@ -40,34 +49,42 @@ def undecided(workspace: Workspace) -> list[str]:
 
 
 def clear_leftovers(workspace: Workspace) -> list[Path]:
-    """Remove the folders of attempts that were killed; return them.
+    """Remove the private folders of attempts that were killed, and half-written state; return them.
 
-    A folder is removed only where it is one of ours; what else may stand at that place in a shared
-    /tmp is left alone.
+    A folder is removed only where it is one of this run's; what else may stand in a shared /tmp is
+    left alone.
     """
-    removed = []
+    homes = {workspace.attempts}
+    if tmpdir := (read_json(workspace.run) or {}).get("tmpdir"):
+        homes.add(Path(tmpdir))
     for chunk in workspace.chunks.iterdir() if workspace.chunks.is_dir() else ():
         paths = workspace.chunk(chunk.name)
+        # what was to become a state file
+        half = [n for n in os.listdir(chunk) if n.startswith(".")]  # noqa: PTH208 -- thousands
         running = read_json(paths.running)
-        if running is None or _is_running(paths):
+        if running is None and not half:
             continue
-        folder = Path(running["folder"])
-        if staging.is_ours(folder, "bpcp-"):
-            shutil.rmtree(folder, ignore_errors=True)
-            removed.append(folder)
-        paths.running.unlink(missing_ok=True)
-    live = {
-        str(running["folder"])
-        for chunk in (workspace.chunks.iterdir() if workspace.chunks.is_dir() else ())
-        if (running := read_json(workspace.chunk(chunk.name).running))
-    }
-    if workspace.attempts.is_dir():
-        for folder in workspace.attempts.iterdir():
-            if str(folder) in live:
-                continue
-            shutil.rmtree(folder, ignore_errors=True)
-            removed.append(folder)
+        if _is_running(paths):
+            continue
+        for name in half:
+            (chunk / name).unlink(missing_ok=True)
+        if running is not None:
+            homes.add(Path(str(running.get("folder"))).parent)
+            paths.running.unlink(missing_ok=True)
+    removed = []
+    for home in homes:
+        for folder in home.iterdir() if home.is_dir() else ():
+            own = home == workspace.attempts or is_ours(folder, workspace.attempt_prefix)
+            if own and not _is_of_one_running(workspace, folder.name):
+                shutil.rmtree(folder, ignore_errors=True)
+                removed.append(folder)
     return removed
+
+
+def _is_of_one_running(workspace: Workspace, name: str) -> bool:
+    """Tell whether a private folder is of a chunk that somebody runs by hand, by its name."""
+    chunks = (workspace.chunk(word) for word in name.split("-"))
+    return any(paths.lock.is_file() and _is_running(paths) for paths in chunks)
 
 
 def _is_running(paths: ChunkPaths) -> bool:
@@ -84,6 +101,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser("run")
     parser.add_argument("run", type=Path)
     parser.add_argument("--undecided", action="store_true")
+    parser.add_argument("--failed", action="store_true")
     parser.add_argument("--tables", action="store_true")
     parser.add_argument("--beside", action="store_true")
     args = parser.parse_args(argv)
@@ -103,7 +121,7 @@ def main(argv: Sequence[str]) -> int:
     if args.undecided:
         print("\n".join(undecided(workspace)))
         return Exit.OK
-    for chunk_id in left(workspace):
+    for chunk_id in failed(workspace) if args.failed else left(workspace):
         print(chunk_id)
     return Exit.OK
 

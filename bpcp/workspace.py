@@ -18,8 +18,13 @@
     databases/          empty databases, for processes that start from it
     images.h5           those of them that are run, with this machine's folders: what chunks read
     merged.json         what the last merge read and wrote
+    manifest.sha256     the files of the result, for sha256sum -c; there once all added up
+    manifest.json       as of when: their sizes and times
     superseded.json     files of chunks that are no longer part of the run
     profile.json        what the last profile measured; its plot and massif's words beside it
+    memory.json         what processes need that were killed for their memory
+    turn-<host>         held by the chunk that starts next; says what it waits for
+    halted.json         why this start was given up, if it was
     fetching            held while images are fetched ahead
     fetched.log         which files were fetched, and so may be removed again
     fetched/            images of s3:// addresses in the image list, while they are needed
@@ -31,6 +36,7 @@
     chunks/<chunk>/chunk.json    what the chunk is given
     chunks/<chunk>/images.csv    its image sets
     chunks/<chunk>/remote.json   its images in the bucket: size, time, ETag
+    chunks/<chunk>/checked.json  what its image files were when the check looked at them
     chunks/<chunk>/bad.json      its image sets whose files the check found bad, and why
     chunks/<chunk>/fetched.json  where its images are, once they were fetched
     chunks/<chunk>/lock          held while the chunk runs
@@ -45,6 +51,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import sys
@@ -57,6 +64,7 @@ from pathlib import Path
 from typing import Any
 
 from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.holder import Holder, held_by
 
 Json = dict[str, Any]
 
@@ -65,6 +73,8 @@ LOCAL_ONLY = (
     ".*",
     "*/.*",
     "lock",
+    "halted.json",
+    "memory.json",
     "fetching",
     "fetched.log",
     "fetched/*",
@@ -72,7 +82,9 @@ LOCAL_ONLY = (
     "uploaded.json",
     "outbox/*",
     "attempts/*",
+    "turn-*",
     "chunks/*/lock",
+    "chunks/*/checked.json",
     "chunks/*/running.json",
     "chunks/*/error.json",
     "chunks/*/fetched.json",
@@ -110,6 +122,11 @@ class ChunkPaths:
     def remote(self) -> Path:
         """Its images in the bucket, as they were listed when it was planned."""
         return self.folder / "remote.json"
+
+    @property
+    def checked(self) -> Path:
+        """What its image files were when the check looked at them."""
+        return self.folder / "checked.json"
 
     @property
     def bad(self) -> Path:
@@ -259,6 +276,16 @@ class Workspace:
         return self.status / "merged.json"
 
     @property
+    def manifest(self) -> Path:
+        """The files of the result with their SHA-256; there once all added up."""
+        return self.status / "manifest.sha256"
+
+    @property
+    def manifest_state(self) -> Path:
+        """What the manifest was written of: the merge, and sizes and times of the files."""
+        return self.status / "manifest.json"
+
+    @property
     def superseded(self) -> Path:
         """Files of chunks that are no longer part of the run."""
         return self.status / "superseded.json"
@@ -267,6 +294,21 @@ class Workspace:
     def profile(self) -> Path:
         """What the last profile measured; its plot and massif's words stand beside it."""
         return self.status / "profile.json"
+
+    @property
+    def memory(self) -> Path:
+        """What processes need that were killed for their memory."""
+        return self.status / "memory.json"
+
+    @property
+    def turn(self) -> Path:
+        """Held by the chunk that starts next on this machine; says what it waits for."""
+        return self.status / f"turn-{os.uname().nodename}"
+
+    @property
+    def halted(self) -> Path:
+        """Why this start was given up: `why`, and how many image sets had `failed`."""
+        return self.status / "halted.json"
 
     @property
     def fetching(self) -> Path:
@@ -316,6 +358,12 @@ class Workspace:
     def chunk(self, chunk_id: str) -> ChunkPaths:
         """Give the files of a chunk."""
         return ChunkPaths(self.chunks / chunk_id)
+
+    @property
+    def attempt_prefix(self) -> str:
+        """How the names of this run's private folders begin, wherever they are."""
+        own = hashlib.sha256(os.fsencode(self.status)).hexdigest()
+        return f"bpcp-{own[:12]}-"
 
     def attempt_log(self, chunk_id: str, attempt: int) -> Path:
         """Give the log of an attempt, 1-based."""
@@ -395,18 +443,14 @@ def hold(path: Path, what: str, wait_s: float = 0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= end:
-                    holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
                     raise BpcpError(
                         Exit.STOPPED,
-                        f"another process is at work on {what}: {holder}",
+                        held_by(path, f"another process is at work on {what}"),
                         "wait for it, or end it; the lock goes with it",
                     ) from None
                 time.sleep(0.2)
         os.truncate(handle, 0)
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        os.pwrite(
-            handle, f"pid={os.getpid()} host={os.uname().nodename} since={since}\n".encode(), 0
-        )
+        os.pwrite(handle, Holder.here(os.getpid()).text().encode(), 0)
         yield
     finally:
         os.close(handle)

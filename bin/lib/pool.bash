@@ -7,18 +7,27 @@
 
 # GNU parallel gives a chunk this long to end its CellProfiler and clear away
 POOL_TERMSEQ=TERM,5000,KILL,25
+HELPER_PATIENCE=200 # how long a process beside the run has to end, in tenths of a second
 
-STOPPED=''    # the signal that ended this start early
-CHILD=''      # what is being waited for
-LEFT=0        # how many chunks were left to run
-DRAINING=''   # whether no new chunks are started, but those that run go on
-LOG_GROUP=''  # the CloudWatch log group that events are sent to
-LOG_ACCESS=() # how it is reached
+STOPPED=''      # the signal that ended this start early
+CHILD=''        # what is being waited for
+POOL=''         # GNU parallel, while it runs
+PACE=''         # how it is stopped: drain, grace, end, kill; '' while it is not
+TICKS=0         # tenths of a second until the next of these
+GRACE_S=5       # how long chunks have to finish when the run is stopped
+MAX_FAILURES='' # how many image sets may fail before it is; '' where the first chunks tell
+GUARD=''        # the process that sees to it that nothing outlives the run
+ONLY_FAILED=''  # whether only chunks with image sets that failed are run
+LEFT=0          # how many chunks were left to run
+TERMINAL=''     # whether there is one to write to
+LOG_GROUP=''    # the CloudWatch log group that events are sent to
+LOG_ACCESS=()   # how it is reached
+AT_EXIT=()      # functions to call at the end, however it comes
 
 # need_tools -- refuses to start where a tool that every run needs is missing
 need_tools() {
   local tool missing=()
-  for tool in parallel flock setpriv gzip; do
+  for tool in parallel flock setpriv setsid gzip; do
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
   if [[ ${#missing[@]} -gt 0 ]]; then
@@ -49,34 +58,99 @@ open_run() {
   fi
 }
 
+# open_planned DATASET PIPELINE -- as open_run, of a run that was planned before
+open_planned() {
+  open_run "$1" "$2"
+  if [[ ! -e $STATUS_DIR/run.json ]]; then
+    rmdir -p --ignore-fail-on-non-empty -- "$STATUS_DIR" "$LOG_DIR"
+    die 66 "nothing is planned for $1 and $2" "bpcp plan --dataset=$1 --pipeline=$2"
+  fi
+}
+
 # take_lock -- becomes the one writer of the run; the lock ends with this process and its children
 take_lock() {
   if ! : 2>/dev/null >>"$LOCK"; then
     die 77 "can't write $LOCK" "it belongs to somebody else: $(stat -c %U -- "$LOCK" 2>/dev/null)"
   fi
   exec 9>>"$LOCK"
-  if ! flock --wait 5 9; then
-    die 75 "another process is at work on this run: $(head -c 200 -- "$LOCK")" "wait for it, or end it; the lock goes with it"
-  fi
-  printf 'pid=%s host=%s since=%s\n' "$$" "$(uname -n)" "$(TZ=UTC printf '%(%Y-%m-%dT%H:%M:%SZ)T' -1)" >"$LOCK"
+  (run_python bpcp.enter "$STATUS_DIR" --handle 9 --pid "$$")
   export BPCP_LOCK_HELD=$LOCK
+  # by this mark everything that comes of this start is known; see bpcp/processes.py
+  export BPCP_RUN=$STATUS_DIR
+}
+
+# start_guard -- lets a process see to it that nothing outlives the run, and that a hopeless one ends
+start_guard() {
+  # it hears USR1 alone, and that once it listens
+  (
+    trap '' INT TERM HUP USR1
+    run_python bpcp.guard "$STATUS_DIR" --run-pid "$$" ${MAX_FAILURES:+"--max-failures=$MAX_FAILURES"}
+  ) 9>&- &
+  GUARD=$!
+  AT_EXIT+=(end_guard)
+  trap at_exit EXIT
+}
+
+# nap TICK -- sleeps for a tenth of a second; the first few times for less
+nap() {
+  if [[ $1 -lt 10 ]]; then
+    sleep 0.02 || :
+  else
+    sleep 0.1 || :
+  fi
+}
+
+# end_guard -- lets the guard end what is left of the run, and waits for it
+end_guard() {
+  local tick
+  # what is started from now on is not the guard's to end
+  unset BPCP_RUN
+  # longer than it takes to end what doesn't listen
+  for ((tick = 0; tick < 250; tick++)); do
+    kill -USR1 "$GUARD" 2>/dev/null || break
+    kill -CONT "$GUARD" 2>/dev/null || :
+    nap "$tick"
+  done
+  kill -KILL "$GUARD" 2>/dev/null || :
+  wait "$GUARD" 2>/dev/null || :
+}
+
+# at_exit -- does what is to be done at the end, however it comes
+at_exit() {
+  local action
+  for action in "${AT_EXIT[@]}"; do
+    "$action"
+  done
 }
 
 # event KEY=VALUE... -- writes down what happened
 event() {
-  printf 'time=%s %s\n' "$(TZ=UTC printf '%(%Y-%m-%dT%H:%M:%SZ)T' -1)" "$*" >>"$EVENTS"
+  # a full disk must not end the run
+  printf 'time=%s %s\n' "$(TZ=UTC printf '%(%Y-%m-%dT%H:%M:%SZ)T' -1)" "$*" >>"$EVENTS" || :
 }
 
-# python_step MODULE ARG... -- runs a module of the package
+# python_step MODULE ARG... -- runs a module of the package, for a moment: Ctrl-C is heard afterwards
 python_step() {
-  (run_python "$@")
+  (
+    trap '' INT HUP
+    run_python "$@"
+  )
 }
 
-# on_signal NAME -- ends what runs: kindly the first time, at once the second
+# on_signal NAME -- stops what runs: kindly the first time, at once the second
 on_signal() {
-  if [[ -z $STOPPED || -n $DRAINING ]]; then
-    STOPPED=$1 DRAINING=''
-    [[ -n $CHILD ]] && kill -TERM "$CHILD" 2>/dev/null
+  local before=$STOPPED
+  [[ $PACE != drain ]] || before=''
+  if [[ $1 == HUP ]]; then
+    # one hang-up may come twice; and nobody reads any more
+    [[ -z $before ]] || return 0
+    [[ -z $TERMINAL || -t 2 ]] || exec 2>/dev/null
+  fi
+  STOPPED=$1
+  if [[ -n $POOL && $CHILD == "$POOL" ]]; then
+    stop_pool
+  elif [[ -n $CHILD && -z $before ]]; then
+    kill -TERM "$CHILD" 2>/dev/null
   elif [[ -n $CHILD ]]; then
     kill -KILL "$CHILD" 2>/dev/null
   fi
@@ -86,19 +160,96 @@ on_signal() {
 # on_notice -- starts no new chunks; those that run go on
 on_notice() {
   if [[ -z $STOPPED ]]; then
-    STOPPED=SPOT DRAINING=1
-    [[ -n $CHILD ]] && kill -HUP "$CHILD" 2>/dev/null
+    STOPPED=SPOT
+    if [[ -n $POOL ]]; then
+      PACE=drain
+      signal_pool HUP
+    fi
   fi
   return 0
 }
 
-# catch_signals -- lets Ctrl-C, TERM, a hang-up and a spot notice end the run in good order
+# on_end NAME -- ends the chunks that run: there is no time, or no point
+on_end() {
+  if [[ -n $POOL ]]; then
+    STOPPED=$1
+    [[ $PACE == end || $PACE == kill ]] || end_pool
+  fi
+  return 0
+}
+
+# catch_signals -- lets Ctrl-C, TERM, a hang-up, a spot notice and the guard end the run in good order
 catch_signals() {
+  [[ ! -t 2 ]] || TERMINAL=1
   trap on_notice USR1
-  trap 'on_signal SPOT' USR2
+  trap 'on_end SPOT' USR2
+  trap 'on_end FAILURES' RTMIN
   trap 'on_signal INT' INT
   trap 'on_signal TERM' TERM
   trap 'on_signal HUP' HUP
+}
+
+# signal_pool NAME -- sends GNU parallel a signal, which it hears also when somebody has stopped it
+signal_pool() {
+  kill -"$1" "$POOL" 2>/dev/null || :
+  kill -CONT "$POOL" 2>/dev/null || :
+}
+
+# stop_pool -- starts no new chunks and gives those that run their time; the second time ends them
+stop_pool() {
+  local line=''
+  case $PACE in
+    '' | drain)
+      if [[ $GRACE_S -eq 0 ]]; then
+        end_pool
+        # in a trap, a return by itself would give what the signal interrupted gave
+        return 0
+      fi
+      PACE=grace TICKS=$((GRACE_S * 10))
+      signal_pool HUP
+      # a progress line, and ^C, may stand there
+      [[ -z $TERMINAL ]] || line=$'\n'
+      # whoever read this may be gone; that must not end the rest
+      trap : PIPE
+      say "${line}stopping: $(running_chunks) $GRACE_S s to finish; Ctrl-C again ends them at once" ||
+        exec 2>/dev/null
+      ;;
+    grace) end_pool ;;
+    *) kill_pool ;;
+  esac
+}
+
+# end_pool -- lets GNU parallel end its chunks
+end_pool() {
+  PACE=end TICKS=100
+  # before its first job it is deaf to TERM, and HUP ends it
+  signal_pool HUP
+  signal_pool TERM
+}
+
+# kill_pool -- ends GNU parallel; its chunks are told by the kernel, and what is left then by the guard
+kill_pool() {
+  PACE=kill TICKS=100
+  kill -KILL "$POOL" 2>/dev/null || :
+}
+
+# running_chunks -- prints how many chunks run, with a verb
+running_chunks() {
+  local children=() child name own count=0
+  own=$(cat /proc/$$/comm 2>/dev/null) || :
+  read -ra children 2>/dev/null <"/proc/$POOL/task/$POOL/children" || :
+  for child in "${children[@]}"; do
+    name=$(cat "/proc/$child/comm" 2>/dev/null) || continue
+    # GNU parallel counts processes by starting some; and what records its words is a child of it, too
+    if [[ $name != sleep && $name != "$own" ]]; then
+      count=$((count + 1))
+    fi
+  done
+  case $count in
+    0) printf 'what runs has' ;;
+    1) printf '1 chunk has' ;;
+    *) printf '%d chunks have' "$count" ;;
+  esac
 }
 
 # await PID -- waits for a child to its end, also across signals; returns its exit code
@@ -111,6 +262,34 @@ await() {
     kill -0 "$1" 2>/dev/null || break
   done
   CHILD=''
+  return "$code"
+}
+
+# await_pool -- waits for GNU parallel to its end, and sees to it that it comes in time where it was
+# told to stop; returns its exit code
+await_pool() {
+  local code=0
+  CHILD=$POOL
+  # a signal may have come before there was a pool to tell
+  [[ -z $STOPPED || -n $PACE ]] || end_pool
+  while kill -0 "$POOL" 2>/dev/null; do
+    code=0
+    if [[ -z $PACE || $PACE == drain ]]; then
+      wait "$POOL" || code=$?
+    else
+      sleep 0.1 || :
+      TICKS=$((TICKS - 1))
+      if [[ $TICKS -gt 0 ]]; then
+        continue
+      elif [[ $PACE == grace ]]; then
+        end_pool
+      else
+        kill_pool
+      fi
+    fi
+  done
+  [[ -z $PACE ]] || wait "$POOL" 2>/dev/null || code=$?
+  CHILD='' POOL=''
   return "$code"
 }
 
@@ -131,42 +310,70 @@ start_fetcher() {
   exec 8>&-
 }
 
-# end_helper PID -- ends a process beside the run, and waits for it; its exit code is its own affair
+# end_helper PID [PATIENTLY] -- ends a process beside the run, and waits for it; its exit code is its
+# own affair. One that doesn't listen is killed after a while; PATIENTLY, only where it is stopped.
 end_helper() {
-  if [[ -n $1 ]]; then
-    kill -TERM "$1" 2>/dev/null || [[ $? -eq 1 ]]
-    await "$1" || :
-  fi
+  local tick=0 waited=0
+  [[ -n $1 ]] || return 0
+  CHILD=$1
+  kill -TERM "$1" 2>/dev/null || :
+  while kill -0 "$1" 2>/dev/null && [[ $waited -lt $HELPER_PATIENCE ]]; do
+    kill -CONT "$1" 2>/dev/null || :
+    nap "$tick"
+    tick=$((tick + 1))
+    if [[ -z ${2:-} || "$(cat "/proc/$1/stat" 2>/dev/null)" == *') T '* ]]; then
+      waited=$((waited + 1))
+    fi
+  done
+  [[ $waited -lt $HELPER_PATIENCE ]] || kill -KILL "$1" 2>/dev/null || :
+  await "$1" 2>/dev/null || :
 }
 
 # record VERBOSE -- writes down what comes in as events, and shows it where VERBOSE is not empty
 record() {
   exec 9>&- # this ends when the pool does; the lock is not its
+  # what a terminal sends to all is not for it, either: GNU parallel would write to nobody, and die
+  trap '' INT TERM HUP
   if [[ -n $1 ]]; then
-    tee -a -- "$EVENTS" >&2
+    # -p: whoever reads what is shown may be gone
+    tee -ap -- "$EVENTS" >&2
   else
-    cat >>"$EVENTS"
+    # a full disk must not end GNU parallel: what comes is read, also where it can't be written down
+    until cat >>"$EVENTS"; do
+      sleep 1
+    done
   fi
+}
+
+# launch SLOTS JOBLOG VERBOSE ID... -- starts GNU parallel over chunks; sets POOL
+launch() {
+  local slots=$1 joblog=$2 verbose=$3 id tasks=()
+  for id in "${@:4}"; do
+    # all are given as input: GNU parallel would replace a {} that stands in the command
+    tasks+=("$BPCP_ROOT/bin/bpcp" "$STATUS_DIR" "$id")
+  done
+  # exec and setpriv: when GNU parallel dies, however, each run-chunk is told; setsid: a terminal's
+  # Ctrl-C is for the entry script alone, which gives chunks their time
+  PARALLEL_SHELL=/bin/bash setpriv --pdeathsig TERM -- setsid parallel --plain --will-cite --quote \
+    --jobs "$slots" --joblog "$joblog" --termseq "$POOL_TERMSEQ" \
+    --null --max-args 3 \
+    exec setpriv --pdeathsig TERM -- '{1}' run-chunk '{2}' '{3}' \
+    < <(printf '%s\0' "${tasks[@]}") > >(record "$verbose") 2>&1 &
+  POOL=$!
 }
 
 # run_pool SLOTS QUIET [VERBOSE] -- runs what is left of the plan; sets LEFT to how many chunks that
 # were; VERBOSE shows each event as it is written down
 run_pool() {
-  local slots=$1 quiet=$2 verbose=${3:-} ids id tasks=() progress=''
-  if [[ -n $STOPPED ]]; then
-    return
-  fi
-  ids=$(python_step bpcp.todo "$STATUS_DIR")
-  for id in $ids; do
-    # all are given as input: GNU parallel would replace a {} that stands in the command
-    tasks+=("$BPCP_ROOT/bin/bpcp" "$STATUS_DIR" "$id")
-    LEFT=$((LEFT + 1))
-  done
-  if [[ $LEFT -eq 0 ]]; then
-    return
-  fi
+  local slots=$1 quiet=$2 verbose=${3:-} ids
+  [[ -z $STOPPED ]] || return 0
+  ids=$(python_step bpcp.todo "$STATUS_DIR" ${ONLY_FAILED:+--failed})
+  # shellcheck disable=SC2086 # chunk ids are plain words
+  set -- $ids
+  LEFT=$#
+  [[ $LEFT -gt 0 ]] || return 0
   event event=start slots="$slots" chunks="$LEFT"
-  local beside fetcher='' uploader=''
+  local beside fetcher='' uploader='' progress='' spot logs='' code=0
   beside=$(python_step bpcp.todo "$STATUS_DIR" --beside)
   if [[ $beside == *fetch* ]]; then
     start_fetcher "$slots"
@@ -176,13 +383,7 @@ run_pool() {
     (run_python bpcp.upload "$STATUS_DIR") 9>&- &
     uploader=$!
   fi
-  # exec and setpriv: when GNU parallel dies, however, each run-chunk is told
-  PARALLEL_SHELL=/bin/bash setpriv --pdeathsig TERM -- parallel --plain --will-cite --quote \
-    --jobs "$slots" --joblog "$JOBLOG" --termseq "$POOL_TERMSEQ" \
-    --null --max-args 3 \
-    exec setpriv --pdeathsig TERM -- '{1}' run-chunk '{2}' '{3}' \
-    < <(printf '%s\0' "${tasks[@]}") > >(record "$verbose") 2>&1 &
-  local pool=$! spot logs=''
+  launch "$slots" "$JOBLOG" "$verbose" "$@"
   (run_python bpcp.spot "$$") 9>&- &
   spot=$!
   if [[ -n $LOG_GROUP ]]; then
@@ -193,12 +394,23 @@ run_pool() {
     (run_python bpcp.progress "$STATUS_DIR") 9>&- &
     progress=$!
   fi
-  local code=0
-  await "$pool" || code=$?
+  await_pool || code=$?
+  # GNU parallel counts failed jobs up to 101; more than that, and it was killed itself
+  if [[ -z $STOPPED && $code -ge 1 && $code -le 101 ]]; then
+    ids=$(python_step bpcp.lost "$STATUS_DIR")
+    if [[ -n $ids && -z $STOPPED ]]; then
+      # their run-chunk was killed: once more
+      event event=again chunks="$(wc -w <<<"$ids")"
+      # shellcheck disable=SC2086
+      launch "$slots" "+$JOBLOG" "$verbose" $ids
+      code=0
+      await_pool || code=$?
+    fi
+  fi
   end_helper "$spot"
   end_helper "$progress"
   end_helper "$fetcher"
-  end_helper "$uploader" # it sends the rest first
+  end_helper "$uploader" patiently # it sends the rest first
   event event=end parallel_status="$code" stopped="${STOPPED:-no}"
   end_helper "$logs"
 }

@@ -16,17 +16,19 @@ as_root() {
 # unmake_ramdisk DIR -- removes the RAM disk at DIR, if there is one: a mount, or a link to /dev/shm
 unmake_ramdisk() {
   local target
-  if mountpoint -q -- "$1"; then
-    # lazily where something still has a file open: what dies gives it back
-    as_root umount -- "$1" 2>/dev/null || as_root umount -l -- "$1" 2>/dev/null ||
-      say "can't unmount $1: as root, umount -l $(printf '%q' "$1")"
-  elif [[ -L $1 ]]; then
+  # the link first: mountpoint and umount would follow one that somebody planted
+  if [[ -L $1 ]]; then
     target=$(readlink -- "$1")
     # only what mktemp made for us: a private folder, no link that somebody planted
-    if [[ $target == /dev/shm/bpcp-ram-* && -d $target && ! -L $target && -O $target ]]; then
+    if [[ $target == /dev/shm/bpcp-ram-* && ${target#/dev/shm/} != */* &&
+      -d $target && ! -L $target && -O $target ]]; then
       rm -rf -- "$target"
     fi
     rm -f -- "$1"
+  elif mountpoint -q -- "$1"; then
+    # lazily where something still has a file open: what dies gives it back
+    as_root umount -- "$1" 2>/dev/null || as_root umount -l -- "$1" 2>/dev/null ||
+      say "can't unmount $1: as root, umount -l $(printf '%q' "$1")"
   fi
   rmdir -- "$1" 2>/dev/null || [[ ! -d $1 || -n $(ls -A -- "$1") ]]
 }
@@ -61,11 +63,13 @@ open_ramdisk() {
   exec 7> >(
     trap '' INT TERM HUP
     exec 7>&-
+    # it outlives the run, for a moment, and so must not be ended as a part of it
+    unset BPCP_RUN
     cat >/dev/null
     unmake_ramdisk "$RAMDISK"
   )
   JANITOR=$!
-  trap close_ramdisk EXIT
+  AT_EXIT+=(close_ramdisk)
 }
 
 # close_ramdisk -- removes the run's RAM disk

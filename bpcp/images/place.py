@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from bpcp.images.report import SHOWN, counted, shown, some
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk
+from bpcp.scratch import scratch
 
 # of Yokogawa, beside its index
 _SETTINGS = (".mes", ".mrf")
@@ -58,9 +58,9 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
         65 where not one fits, or an index file is broken.
     """
     placed = Placed()
-    with tempfile.TemporaryDirectory(prefix="bpcp-images-") as scratch:
+    with scratch("images") as home:
         for number, (preset, folder, name) in enumerate(_indexes(found, placer.preset)):
-            path = _local(found, folder, name, Path(scratch) / str(number))
+            path = _local(found, folder, name, home / str(number))
             if preset.read is None:
                 placed.learn(htd.channels(path))
                 continue

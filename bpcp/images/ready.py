@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import shutil
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.images.remote import fetched, in_bucket
 from bpcp.s3 import Access
+from bpcp.scratch import scratch
 
 _KINDS = (".csv", ".csv.gz", ".parquet")
 
@@ -35,12 +35,12 @@ def read(source: str, access: Access) -> ImageList:
         66 where it is missing; 65 where it is broken, no image list, or one in which
         `bpcp check` finds an error.
     """
-    with tempfile.TemporaryDirectory(prefix="bpcp-images-") as scratch:
-        plain = Path(scratch) / "plain.csv"
+    with scratch("images") as folder:
+        plain = folder / "plain.csv"
         try:
             path = Path(source)
             if in_bucket(source):
-                path = fetched(access, source, Path(scratch) / "fetched")
+                path = fetched(access, source, folder / "fetched")
             elif not path.is_file():
                 raise BpcpError(Exit.NO_INPUT, f"no such list: {source}")
             if source.lower().endswith(".gz"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from urllib.parse import unquote
 from bpcp.errors import BpcpError, Exit
 from bpcp.images.remote import fetched, in_bucket
 from bpcp.s3 import Access, Address, objects
+from bpcp.scratch import scratch
 
 # What CellProfiler reads and instruments write, one image in each file.
 SUFFIXES = frozenset(
@@ -176,8 +176,8 @@ def _in_list(path: Path, named: str) -> Iterator[File]:
 
 
 def _in_remote_list(access: Access, url: str) -> Iterator[File]:
-    with tempfile.TemporaryDirectory(prefix="bpcp-images-") as scratch:
-        path = fetched(access, url, Path(scratch) / "list")
+    with scratch("images") as folder:
+        path = fetched(access, url, folder / "list")
         yield from _in_list(path, url)
 
 

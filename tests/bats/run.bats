@@ -220,6 +220,48 @@ END
   complete 6
 }
 
+@test "retry tries only what failed, with no options to remember" {
+  local kept=$BATS_TEST_TMPDIR/kept
+  mv "$base/images & more/f3.tif" "$kept"
+  FAKE_MODE=module-error FAKE_AT=f6.tif go --chunk-size 2
+  assert_failure 1
+  [[ $stderr == *'→ then: bpcp retry -d '* ]]
+  mv "$kept" "$base/images & more/f3.tif"
+  rm "$FAKE_JOURNAL"
+  run --separate-stderr "$bpcp" retry --dataset="$dataset" -p "$pipeline"
+  assert_success
+  [[ $stderr == *'retry: 2 image sets that failed'*'done: 6 of 6 image sets in '* ]]
+  assert_equal "$(images | paste -sd' ')" 'f3.tif f6.tif'
+  complete 6
+  run --separate-stderr "$bpcp" retry --dataset="$dataset" -p "$pipeline"
+  assert_failure 66
+  [[ $stderr == *'no image set has failed'* ]]
+}
+
+@test "what hangs, and what writes half a table and says Complete, is ended and named" {
+  FAKE_MODE=hang FAKE_AT=f2.tif go --chunk-size 3 --stall-min 0.05 --retries 0
+  assert_failure 1
+  [[ $stderr == *'line 3 of load_data.csv (P1 A02): no sign of life for 0.05 min, after LoadData'* ]]
+  FAKE_MODE=half FAKE_AT=f2.tif run --separate-stderr "$bpcp" retry --dataset="$dataset" -p "$pipeline"
+  assert_failure 1
+  [[ $stderr == *'line 3 of load_data.csv (P1 A02): Image.csv ends in the middle of a line'* ]]
+  run --separate-stderr "$bpcp" status --dataset="$dataset" -p "$pipeline" --json
+  [[ $output == *'"kind": "output-incomplete"'* ]]
+  complete 5
+}
+
+@test "a run ends with an audit: what was changed meanwhile is 1 and named" {
+  go
+  assert_success
+  (cd "$analysis" && sha256sum --quiet -c "$state/manifest.sha256")
+  local saved
+  saved=$(find "$analysis" -name 'f2_overlay.png')
+  printf x | dd of="$saved" conv=notrunc status=none
+  go
+  assert_failure 1
+  [[ $stderr == *'does not add up: 1 fault'*'f2_overlay.png'*'the result is not as it should be'* ]]
+}
+
 @test "the words at the end are a command that goes on" {
   export PATHNAME_BASENAME=$BATS_TEST_TMPDIR/'other root; "ü"'
   mkdir "$PATHNAME_BASENAME"
@@ -234,112 +276,6 @@ END
   run bash -c "$command"
   assert_success
   complete 6
-}
-
-@test "TERM, INT and HUP stop it in good order; it goes on where it stopped" {
-  local signal processes
-  for signal in TERM INT HUP; do
-    # others are done before
-    rm -rf "$base/status" "$base/analysis"
-    FAKE_AT=f5.tif begin
-    until_true grep -q f5 "$FAKE_JOURNAL"
-    until_true find_done
-    mapfile -t processes < <(family "$started")
-    assert [ "${#processes[@]}" -gt 3 ]
-    kill -"$signal" "$started"
-    ended
-    assert_equal "$signal $code" "$signal 75"
-    [[ $said == *'go on with: '* ]]
-    assert none_left "${processes[@]}"
-    clean
-    assert [ ! -e "$analysis/Image.csv" ]
-  done
-  goes_on
-}
-
-@test "chunks that were done before it was stopped do not run again" {
-  slow=0.3 begin -P 1
-  until_true find_done
-  kill -TERM "$started"
-  ended
-  assert_equal "$code" 75
-  goes_on
-}
-
-# killed NAME -- kills the process of the family whose command line holds NAME, at a second chunk
-killed() {
-  slow=1 begin -P 1
-  until_true find_done
-  local name=$1
-  until_true sees "$name"
-  kill -KILL "$victim"
-}
-
-# goes_on -- asserts that the same command completes, and that done chunks do not run again
-goes_on() {
-  local finished
-  finished=$(find "$state/chunks" -name done.json | wc -l)
-  assert [ "$finished" -ge 1 ]
-  ran
-  go
-  assert_success
-  assert_equal "$(ran)" $((3 - finished))
-  complete 6
-  clean
-}
-
-@test "kill -9 of the entry script ends all that it started" {
-  killed run_analysis_pipeline.sh
-  ended
-  assert_equal "$code" 137
-  until_true none_left "${processes[@]}"
-  goes_on
-}
-
-@test "kill -9 of GNU parallel ends its chunks; 75" {
-  killed 'parallel --plain'
-  ended
-  assert_equal "$code" 75
-  until_true none_left "${processes[@]}"
-  goes_on
-}
-
-@test "kill -9 of a run-chunk ends its CellProfiler, and not the others; 75" {
-  killed 'bpcp.chunk'
-  ended
-  assert_equal "$code" 75
-  [[ $said == *'stopped: '*' left'*'go on with: '* ]]
-  until_true none_left "${processes[@]}"
-  goes_on
-}
-
-@test "kill -9 of a CellProfiler is mended on the spot" {
-  killed fakes/cellprofiler
-  ended
-  assert_equal "$code" 0
-  # its chunk was tried twice
-  assert_equal "$(grep -h '"attempts"' "$state"/chunks/*/done.json | sort | paste -sd' ')" \
-    '  "attempts": 1,   "attempts": 1,   "attempts": 2,'
-  complete 6
-  clean
-}
-
-@test "a second start while one runs is 75 and names the holder" {
-  begin
-  go
-  assert_failure 75
-  [[ $stderr == *"another process is at work on this run: pid=$started host="* ]]
-  run --separate-stderr "$bpcp" merge --dataset="$dataset" -p "$pipeline"
-  assert_failure 75
-  [[ $stderr == *"pid=$started"* ]]
-  # asking how far it is does not disturb
-  run "$bpcp" status --dataset="$dataset" -p "$pipeline"
-  assert_failure 75
-  assert_output --partial 'running'
-  kill -TERM "$started"
-  ended
-  assert_equal "$code" 75
-  assert_equal "$(cat "$BATS_TEST_TMPDIR/out")" ''
 }
 
 @test "run without a plan is 66 and leaves no folders" {

@@ -105,10 +105,10 @@ complete() {
 print(len(list(csv.DictReader(open(sys.argv[1], newline="")))))' "$analysis/Image.csv")" "$1"
 }
 
-# until_true COMMAND... -- waits for a command to succeed, for at most ten seconds
+# until_true COMMAND... -- waits for a command to succeed, for at most half a minute
 until_true() {
   local i
-  for ((i = 0; i < 200; i++)); do
+  for ((i = 0; i < 600; i++)); do
     "$@" && return
     sleep 0.05
   done
@@ -181,4 +181,43 @@ find_done() {
 sees() {
   mapfile -t processes < <(family "$started")
   victim=$(member "$1" "${processes[@]}")
+}
+
+# killed NAME -- kills the process of the family whose command line holds NAME, at a second chunk
+killed() {
+  slow=1 begin -P 1
+  until_true find_done
+  local name=$1
+  until_true sees "$name"
+  kill -KILL "$victim"
+}
+
+# goes_on -- asserts that the same command completes, and that done chunks do not run again
+goes_on() {
+  local finished
+  finished=$(find "$state/chunks" -name done.json | wc -l)
+  assert [ "$finished" -ge 1 ]
+  ran
+  go
+  assert_success
+  assert_equal "$(ran)" $((3 - finished))
+  complete 6
+  clean
+}
+
+# marked -- prints the processes that carry the run's mark
+marked() {
+  local file pid
+  for file in /proc/[0-9]*/environ; do
+    # it may be gone by now
+    if grep -qzxF -- "BPCP_RUN=$state" "$file" 2>/dev/null; then
+      pid=${file#/proc/}
+      printf '%s\n' "${pid%/environ}"
+    fi
+  done
+}
+
+# nothing_runs -- succeeds where no process carries the run's mark
+nothing_runs() {
+  [[ -z $(marked) ]]
 }

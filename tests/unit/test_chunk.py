@@ -12,12 +12,8 @@ import pytest
 from conftest import EXPORT, IDENTIFY, PROJECT, ROOT, SAVE, Screen, load_data, refused
 
 from bpcp import chunk, closing, todo
-from bpcp.chunk import Attempt, diagnose
 from bpcp.errors import Exit
-from bpcp.verdict import Verdict
 from bpcp.workspace import read_json, write_json
-
-LOG = "Fri Nov 20 09:37:44 2026: Image # {}, module {} # {}: CPU_time = 0.01 secs, Wall_time = 0.00"
 
 
 def alive(pid: int) -> bool:
@@ -79,7 +75,7 @@ def test_a_good_chunk(screen: Screen) -> None:
         ("double-row", "Image.csv has 1 rows twice"),
         ("count", "its table has"),
         ("exception", "IdentifyPrimaryObjects: ValueError: could not convert"),
-        ("crash", "CellProfiler was ended by SIGSEGV"),
+        ("crash", "CellProfiler crashed: SIGSEGV"),
     ],
 )
 @pytest.mark.parametrize("at", ["f4.tif", "f1.tif/f2.tif/f7.tif"])
@@ -116,18 +112,6 @@ def test_a_crash_while_loading_is_blamed_on_what_was_loaded(
     monkeypatch.setenv("FAKE_AT", at)
     screen.run()
     assert screen.failed() == [at]
-
-
-def test_where_no_table_comes_out_not_every_image_set_is_tried(
-    screen: Screen, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pipeline at fault costs a few attempts, not one for each image set."""
-    screen.fill(20)
-    screen.plan("-q", "--chunk-size", "20")
-    monkeypatch.setenv("FAKE_MODE", "nothing")
-    (verdict,) = screen.run()
-    assert len(verdict["failed"]) == 20
-    assert verdict["cost"]["attempts"] == 7
 
 
 @pytest.mark.parametrize("mode", ["nothing", "exception", "crash", "half"])
@@ -375,60 +359,6 @@ def test_main_says_what_failed(screen: Screen, monkeypatch: pytest.MonkeyPatch) 
     assert said == f"chunk={name} image_set=2 failed='01LoadData failed'\n"
 
 
-def attempt(
-    folder: Path, log: str, number: int = 0, faults: tuple[str, ...] = ("a fault",)
-) -> Attempt:
-    path = folder / "log"
-    path.write_text(log)
-    return Attempt(1, 5, 1, folder, path, Verdict(faults=list(faults)), number, {})
-
-
-def finished(*image_sets: int) -> str:
-    return "".join(f"{LOG.format(n, f'Module{m}', m)}\n" for n in image_sets for m in (1, 2, 3))
-
-
-def test_diagnose_an_exception(tmp_path: Path) -> None:
-    # the real one writes the line of the module that failed behind its traceback
-    log = (
-        f"{finished(1)}pipeline_exception\n"
-        "Error detected during run of module Module1\n"
-        "Traceback (most recent call last):\n"
-        '  File "formatreader.py", line 619, in __init__\n'
-        "    raise IOError(\n"
-        'FileNotFoundError: [Errno 2] The file, "/x: y/gone.tiff", does not exist.\n'
-        f"{LOG.format(2, 'Module1', 1)}\n"
-    )
-    culprit, reason, started = diagnose(attempt(tmp_path, log), 3)
-    assert (culprit, started) == (2, True)
-    assert reason["module"] == "Module1"
-    assert reason["reason"] == (
-        'Module1: FileNotFoundError: [Errno 2] The file, "/x: y/gone.tiff", does not exist.'
-    )
-
-
-@pytest.mark.parametrize(
-    ("log", "culprit", "started"),
-    [
-        (finished(1) + LOG.format(2, "Module1", 1) + "\n", 2, True),
-        (finished(1, 2), 3, True),
-        ("", 0, False),
-    ],
-)
-def test_diagnose_a_crash(tmp_path: Path, log: str, culprit: int, started: bool) -> None:
-    found = diagnose(attempt(tmp_path, log, signal.SIGKILL), 3)
-    assert found == (culprit, {"reason": "CellProfiler was ended by SIGKILL"}, started)
-
-
-def test_diagnose_by_what_the_check_said(tmp_path: Path) -> None:
-    found = diagnose(attempt(tmp_path, finished(1, 2, 3, 4, 5), faults=("image set 4: bad",)), 3)
-    assert found == (4, {"reason": "bad"}, True)
-
-
-def test_diagnose_without_a_hint(tmp_path: Path) -> None:
-    found = diagnose(attempt(tmp_path, finished(1, 2, 3, 4, 5) + "OSError: disk full\n"), 3)
-    assert found == (0, {"reason": "a fault (OSError: disk full)"}, True)
-
-
 def test_files_outside_the_output_folder_are_a_fault(
     screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,7 +382,7 @@ def test_a_chunk_runs_once_at_a_time(screen: Screen, monkeypatch: pytest.MonkeyP
         wait_for(screen.journal.exists)
         running = read_json(screen.workspace.chunk(name).running)
         arguments = [str(screen.workspace.status), name]
-        what = f"another process is at work on chunk {name}: pid={process.pid} "
+        what = f"another process is at work on chunk {name}: process {process.pid} on "
         refused(Exit.STOPPED, what, chunk.main, arguments)
         # and whoever starts the run leaves it alone
         assert todo.clear_leftovers(screen.workspace) == []

@@ -5,6 +5,7 @@ from conftest import Screen
 
 from bpcp import closing, progress
 from bpcp.errors import Exit
+from bpcp.workspace import write_json
 
 
 @pytest.mark.parametrize(
@@ -78,8 +79,22 @@ def test_failures_are_said_even_when_quiet(
     said = capsys.readouterr().err
     assert "1 failed" in said
     assert "line 3 of load_data.csv (P1 A01): missing file" in said
-    assert "then: run again -d 'x'" in said
-    assert "only the failed image sets run again" in said
+    assert "  → put the file there, or take its row out of the image list\n" in said
+    assert "  → then: bpcp retry -d" in said
+
+
+def test_a_run_that_was_given_up_says_why_and_is_1(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen.fill(4)
+    screen.plan("-q", "--chunk-size", "2")
+    write_json(screen.workspace.halted, {"why": "the first 3 chunks failed", "failed": 0})
+    assert closed(screen, "--quiet") == Exit.SOME_FAILED
+    assert capsys.readouterr().err.splitlines() == [
+        "given up: the first 3 chunks failed",
+        "  0 of 4 image sets done, 4 left",
+        "  → mend that, then: run again -d 'x'",
+    ]
 
 
 def test_stopped_early_says_how_to_go_on(

@@ -31,6 +31,10 @@ GOOD = {
 ABSENT = Answer(None, "No such file or directory")
 ROOMY = Limits(mem_free_gb=24, cores_seen=4, cores_allowed=4, tasks=None, open_files=4096)
 
+# pages of files, and the kernel's own, are given back when needed: 500 MB, and 100 MB
+STAT_V2 = "anon 1\ninactive_file 300000000\nactive_file 150000000\nslab_reclaimable 50000000\n"
+STAT_V1 = "total_inactive_file 60000000\ntotal_active_file 40000000\ninactive_file 1\n"
+
 
 def answering(answers: Mapping[str, Answer]) -> Callable[[Sequence[str]], Answer]:
     return lambda argv: answers.get(Path(argv[0]).name, ABSENT)
@@ -319,7 +323,7 @@ def test_limits_of_cgroup_v2_and_of_those_above_it(tmp_path: Path) -> None:
     write(proc / "self/cgroup", "0::/a.slice/b\n")
     write(top / "a.slice/memory.max", "3000000000\n")
     write(top / "a.slice/memory.current", "1500000000\n")
-    write(top / "a.slice/memory.stat", "anon 1\ninactive_file 500000000\n")
+    write(top / "a.slice/memory.stat", STAT_V2)
     write(top / "a.slice/cpu.max", "150000 100000\n")
     write(top / "a.slice/b/memory.max", "max\n")
     write(top / "a.slice/b/cpu.max", "max 100000\n")
@@ -337,7 +341,7 @@ def test_limits_of_cgroup_v1_in_a_container(tmp_path: Path) -> None:
     write(proc / "self/cgroup", "5:memory:/docker/f00\n4:cpu,cpuacct:/docker/f00\n")
     write(top / "memory/memory.limit_in_bytes", "1000000000\n")
     write(top / "memory/memory.usage_in_bytes", "400000000\n")
-    write(top / "memory/memory.stat", "total_inactive_file 100000000\ninactive_file 1\n")
+    write(top / "memory/memory.stat", STAT_V1)
     write(top / "cpu,cpuacct/cpu.cfs_quota_us", "50000\n")
     write(top / "cpu,cpuacct/cpu.cfs_period_us", "100000\n")
     limits = read_limits(proc, top)

@@ -406,10 +406,12 @@ def test_where_the_disk_is_full_as_well_that_is_the_reason(
     (verdict,) = screen.run()
     (failed,) = verdict["failed"]
     assert "No space left on device" in failed["reason"]
-    assert verdict["cost"]["attempts"] == 2
+    assert failed["kind"] == "disk-full"
+    # there, here, and three more times, for there seems to be room
+    assert verdict["cost"]["attempts"] == 5
 
 
-def test_without_a_ram_disk_a_full_disk_is_not_tried_twice(
+def test_without_a_ram_disk_a_full_disk_is_tried_a_few_times(
     screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen.fill(1)
@@ -417,7 +419,7 @@ def test_without_a_ram_disk_a_full_disk_is_not_tried_twice(
     monkeypatch.setenv("FAKE_FULL", str(tmp_path))
     (verdict,) = screen.run()
     assert "No space left on device" in verdict["failed"][0]["reason"]
-    assert verdict["cost"]["attempts"] == 1
+    assert verdict["cost"]["attempts"] == 4
 
 
 def test_images_that_were_copied_to_a_ram_disk_are_read_there(

@@ -215,7 +215,7 @@ def test_asked_to_cut_otherwise_what_is_done_stays(screen: Screen) -> None:
 def test_a_chunk_that_is_gone_takes_its_dead_attempt_along(screen: Screen, tmp_path: Path) -> None:
     screen.fill(4)
     screen.plan("-q", "--chunk-size", "4")
-    folder = tmp_path / "ram disk" / "bpcp-dead"
+    folder = tmp_path / "ram disk" / f"{screen.workspace.attempt_prefix}dead"
     folder.mkdir(parents=True)
     running = {"pid": 1, "folder": str(folder), "log": "x"}
     write_json(screen.workspace.chunk(screen.chunks()[0]).running, running)
@@ -504,7 +504,7 @@ def test_a_plan_in_use_is_75(screen: Screen, monkeypatch: pytest.MonkeyPatch) ->
     screen.fill(1)
     monkeypatch.setattr(plan, "locked", lambda w: locked(w, wait_s=0))
     with locked(screen.workspace):
-        refused(Exit.STOPPED, f"pid={os.getpid()}", screen.plan)
+        refused(Exit.STOPPED, f"process {os.getpid()} on ", screen.plan)
 
 
 def test_the_state_is_plain_files(screen: Screen) -> None:

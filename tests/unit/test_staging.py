@@ -12,8 +12,9 @@ import pytest
 from conftest import HOSTILE, Screen
 
 from bpcp import imagelist, staging
+from bpcp.scratch import is_ours
 from bpcp.staging import Inputs
-from bpcp.workspace import hold, read_json, write_json
+from bpcp.workspace import hold
 
 MIRROR = f"/tmp/100% {HOSTILE}%20/bpcp-1+x/input"  # noqa: S108
 NAMES = [
@@ -151,16 +152,16 @@ def test_only_folders_that_bpcp_made_are_its_own(
 ) -> None:
     folder = tmp_path / "bpcp-images-x"
     folder.mkdir()
-    assert staging.is_ours(folder, staging.STORE_PREFIX)
-    assert not staging.is_ours(tmp_path / "bpcp-images-gone", staging.STORE_PREFIX)
+    assert is_ours(folder, staging.STORE_PREFIX)
+    assert not is_ours(tmp_path / "bpcp-images-gone", staging.STORE_PREFIX)
     (tmp_path / "bpcp-images-link").symlink_to(folder)
-    assert not staging.is_ours(tmp_path / "bpcp-images-link", staging.STORE_PREFIX)
+    assert not is_ours(tmp_path / "bpcp-images-link", staging.STORE_PREFIX)
     (tmp_path / "bpcp-images-file").touch()
-    assert not staging.is_ours(tmp_path / "bpcp-images-file", staging.STORE_PREFIX)
+    assert not is_ours(tmp_path / "bpcp-images-file", staging.STORE_PREFIX)
     (tmp_path / "images").mkdir()
-    assert not staging.is_ours(tmp_path / "images", staging.STORE_PREFIX)
+    assert not is_ours(tmp_path / "images", staging.STORE_PREFIX)
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
-    assert not staging.is_ours(folder, staging.STORE_PREFIX)
+    assert not is_ours(folder, staging.STORE_PREFIX)
 
 
 def test_a_fetched_file_is_removed_only_as_it_was_fetched(tmp_path: Path) -> None:
@@ -290,25 +291,3 @@ def test_the_space_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a" / "dead").symlink_to("nowhere")
     assert staging.space_of(tmp_path) == 8 + len("nowhere")
     assert staging.space_of(tmp_path / "gone") == 0
-
-
-def test_room_is_as_much_as_is_read_while_nothing_is_known(screen: Screen) -> None:
-    screen.fill(4)
-    screen.plan("-q", "--chunk-size", "2")
-    assert staging.room_for(screen.workspace, 2, 10**9) == 10**9 + 64 * 10**6
-
-
-def test_room_is_learned_from_what_others_wrote(screen: Screen) -> None:
-    screen.fill(6)
-    screen.plan("-q", "--chunk-size", "2")
-    screen.run()
-    for written_mb, chunk in zip((100.0, 300.0, 9999.0), screen.chunks(), strict=True):
-        paths = screen.workspace.chunk(chunk)
-        done = read_json(paths.done)
-        assert done is not None
-        done["cost"]["written_mb"] = written_mb
-        if written_mb == 9999.0:  # what failed says little of what a good one writes
-            done["failed"] = [{"image_set": 1, "reason": "x"}]
-        write_json(paths.done, done)
-    # 150 MB for each image set at most, half more for safety
-    assert staging.room_for(screen.workspace, 4, 1) == int(1.5 * 150e6 * 4 + 64e6)

@@ -73,8 +73,9 @@ def test_many_failures_are_cut(screen: Screen) -> None:
     screen.plan("-q")
     screen.run()
     lines = status.describe_failures(screen.workspace, gathered(screen))
-    assert len(lines) == 21
-    assert lines[-1] == "  … and 2 more: bpcp status --json"
+    assert len(lines) == 22
+    assert lines[-1].startswith("  → put the file there")
+    assert lines[-2] == "  … and 2 more: bpcp status --json"
 
 
 def test_json_for_programs(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:

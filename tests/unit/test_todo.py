@@ -7,7 +7,7 @@ import pytest
 from conftest import Screen
 
 from bpcp import todo
-from bpcp.workspace import write_json
+from bpcp.workspace import hold, write_json
 
 
 @pytest.fixture
@@ -22,6 +22,10 @@ def says_it_runs(screen: Screen, folder: Path) -> Path:
     path = screen.workspace.chunk(screen.chunks()[0]).running
     write_json(path, {"pid": 1, "folder": str(folder), "log": "x"})
     return path
+
+
+def own_name(screen: Screen) -> str:
+    return f"{screen.workspace.attempt_prefix}{screen.chunks()[0]}-0123"
 
 
 def test_left_are_those_without_a_verdict_and_those_with_failures(planned: Screen) -> None:
@@ -42,7 +46,7 @@ def test_main_prints_them(planned: Screen, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_dead_attempts_folder_is_removed_where_it_worked(planned: Screen, tmp_path: Path) -> None:
-    folder = tmp_path / "scratch" / "bpcp-0123-xyz"
+    folder = tmp_path / "scratch" / own_name(planned)
     (folder / "output").mkdir(parents=True)
     (folder / "output" / "a.png").touch()
     running = says_it_runs(planned, folder)
@@ -63,7 +67,7 @@ def test_a_link_is_not_followed(planned: Screen, tmp_path: Path) -> None:
     victim = tmp_path / "bpcp-victim"
     victim.mkdir()
     (victim / "thesis.doc").touch()
-    link = tmp_path / "bpcp-0123-xyz"
+    link = tmp_path / own_name(planned)
     link.symlink_to(victim)
     running = says_it_runs(planned, link)
     assert todo.clear_leftovers(planned.workspace) == []
@@ -103,3 +107,63 @@ def test_a_folder_that_is_gone_already(planned: Screen, tmp_path: Path) -> None:
     running = says_it_runs(planned, tmp_path / "bpcp-gone")
     assert todo.clear_leftovers(planned.workspace) == []
     assert not running.exists()
+
+
+def test_what_no_record_names_goes_from_where_the_run_works(
+    planned: Screen, tmp_path: Path
+) -> None:
+    """A power cut may leave the folder, and not the record of it."""
+    scratch = tmp_path / "scratch; ü"
+    scratch.mkdir()
+    planned.plan("-q", "-t", str(scratch))
+    folder = scratch / own_name(planned)
+    folder.mkdir()
+    other = scratch / f"bpcp-ffffffffffff-{planned.chunks()[0]}-0123"
+    other.mkdir()
+    (scratch / own_name(planned).replace("0123", "4567")).symlink_to(tmp_path)
+    assert todo.clear_leftovers(planned.workspace) == [folder]
+    # another run's, and a link
+    assert len(list(scratch.iterdir())) == 2
+
+
+def test_what_somebody_elses_is_called_like_ours_is_left_alone(
+    planned: Screen, tmp_path: Path
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can play another user")
+    planned.plan("-q", "-t", str(tmp_path))
+    folder = tmp_path / own_name(planned)
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    says_it_runs(planned, folder)
+    assert todo.clear_leftovers(planned.workspace) == []
+    assert folder.is_dir()
+
+
+def test_half_written_state_goes(planned: Screen) -> None:
+    paths = planned.workspace.chunk(planned.chunks()[1])
+    half = paths.folder / ".done.json.x1y2"
+    half.write_text("{")
+    with hold(paths.lock, "it"):
+        todo.clear_leftovers(planned.workspace)
+        assert half.exists()
+    todo.clear_leftovers(planned.workspace)
+    assert not half.exists()
+    assert paths.chunk.exists()
+
+
+def test_nonsense_in_a_record_is_no_reason_to_stop(planned: Screen) -> None:
+    paths = planned.workspace.chunk(planned.chunks()[0])
+    paths.running.write_text('{"folder": 7}')
+    assert todo.clear_leftovers(planned.workspace) == []
+    assert not paths.running.exists()
+
+
+def test_images_of_a_chunk_that_somebody_runs_by_hand_stay(planned: Screen) -> None:
+    """While it fetches them, and between two attempts, no record says that it runs."""
+    chunk = planned.chunks()[0]
+    folder = planned.workspace.attempts / f"bpcp-{chunk}-images-x1"
+    folder.mkdir(parents=True)
+    with hold(planned.workspace.chunk(chunk).lock, "it"):
+        assert todo.clear_leftovers(planned.workspace) == []
+    assert todo.clear_leftovers(planned.workspace) == [folder]

@@ -186,7 +186,7 @@ def test_a_held_lock_names_its_holder(tmp_path: Path) -> None:
         with pytest.raises(BpcpError) as caught, locked(locate("d", pipeline), wait_s=0):
             pass
         assert caught.value.code == Exit.STOPPED
-        assert f"pid={holder.pid} host={os.uname().nodename} since=20" in str(caught.value)
+        assert f"process {holder.pid} on {os.uname().nodename}, since 20" in str(caught.value)
     finally:
         holder.kill()
         holder.wait()
