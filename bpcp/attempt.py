@@ -99,9 +99,22 @@ class Attempt:
         return self.folder / "output"
 
 
+@dataclass(frozen=True)
+class Hunger:
+    """How often memory was too little for some work, and what it takes, in MB of 1024² bytes."""
+
+    times: int = 0
+    takes_mb: float = 0.0
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else of the run may be at work beside it."""
+        return self.times > 1
+
+
 @contextmanager
 def attempted(
-    task: Task, first: int, last: int, home: Path, *, alone: bool = False
+    task: Task, first: int, last: int, home: Path, hunger: Hunger, decided: int
 ) -> Iterator[Attempt]:
     """Make an attempt; its folder and its record are gone when the block ends, however it ends.
 
@@ -111,8 +124,11 @@ def attempted(
         The image sets, in the numbering of the list that CellProfiler is given.
     home : Path
         Where its private folder is made.
-    alone : bool
-        Whether nothing else of the run may be at work beside it.
+    hunger : Hunger
+        What memory it is known to need.
+    decided : int
+        The chunk's image sets that are done or have failed since it was started, for whoever asks
+        how far it is.
     """
     home.mkdir(parents=True, exist_ok=True)
     task.workspace.log.mkdir(parents=True, exist_ok=True)
@@ -129,6 +145,7 @@ def attempted(
                 "attempt": number,
                 "first": first,
                 "last": last,
+                "decided": decided,
                 "folder": str(folder),
                 "log": str(log),
                 "started": now(),
@@ -136,7 +153,9 @@ def attempted(
         )
         # fails where somebody planted something of that name
         folder.mkdir(mode=0o700)
-        yield _run_cellprofiler(task, first, last, number, folder, log, alone=alone)
+        rows = task.rows[first - task.first : last - task.first + 1]
+        need = partial(_need, task, len(rows), bytes_of(task, rows), hunger)
+        yield _run_cellprofiler(task, first, last, number, folder, log, need)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         task.paths.running.unlink(missing_ok=True)
@@ -180,17 +199,23 @@ def _staged(task: Task, first: int, last: int, folder: Path) -> tuple[Path, str 
     return folder / "images.csv", start_in, str(mirror)
 
 
-def _need(task: Task, image_sets: int, read: int, *, alone: bool) -> admission.Need:
+def _need(task: Task, image_sets: int, read: int, hunger: Hunger) -> admission.Need:
     return admission.Need(
-        memory_mb=learned.process_mb(task.workspace, task.run),
-        alone=alone,
+        memory_mb=max(hunger.takes_mb, learned.process_mb(task.workspace, task.run)),
+        alone=hunger.alone,
         room=learned.room_for(task.workspace, image_sets, read),
         at=admission.fullest(task.workspace),
     )
 
 
 def _run_cellprofiler(
-    task: Task, first: int, last: int, number: int, folder: Path, log: Path, *, alone: bool
+    task: Task,
+    first: int,
+    last: int,
+    number: int,
+    folder: Path,
+    log: Path,
+    needs: Callable[[], admission.Need],
 ) -> Attempt:
     output, tmpdir, done_file = folder / "output", folder / "tmp", folder / "done"
     output.mkdir()
@@ -220,14 +245,10 @@ def _run_cellprofiler(
     environment["JAVA_TOOL_OPTIONS"] = (
         f"{java} -XX:+IgnoreUnrecognizedVMOptions -XX:+ErrorFileToStderr"
     )
-    rows = task.rows[first - task.first : last - task.first + 1]
-    read = bytes_of(task, rows)
     stall_s = 60 * float(task.run.get("stall_min", STALL_MIN))
     with log.open("wb") as sink:
         try:
-            with admission.turn(
-                task.workspace, lambda: _need(task, len(rows), read, alone=alone)
-            ) as need:
+            with admission.turn(task.workspace, needs) as need:
                 started = time.monotonic()
                 process = subprocess.Popen(
                     # ends with this process, however this process ends
@@ -241,7 +262,7 @@ def _run_cellprofiler(
                 )
             admission.kill_first(process.pid)
             # twice: one that hangs is to be called so
-            limit = partial(learned.time_limit, task.workspace, len(rows), 2 * stall_s)
+            limit = partial(learned.time_limit, task.workspace, last - first + 1, 2 * stall_s)
             dog = Watchdog(process.pid, log, stall_s, limit)
             kills = admission.kills_so_far()
             end = _await_end(task.workspace, process.pid, dog, (folder, log.parent))

@@ -35,8 +35,10 @@ from bpcp.workspace import (
 
 # What the entry script is told a hopeless run by; bash calls it RTMIN.
 HALT = signal.SIGRTMIN
-# What the guard is told by that the run is over, by the entry script or by the kernel.
+# What the entry script tells the guard by that the run is over.
 _OVER = signal.SIGUSR1
+# What the kernel tells it by that the entry script is gone: also one that was stopped hears it.
+_ORPHANED = signal.SIGCONT
 _LOOK_S = 0.5
 # Of the time, at most, that looking may take.
 _SHARE = 0.05
@@ -395,7 +397,10 @@ class Guard:
     def watch(self) -> None:
         """Look again and again, until the run is over."""
         pause_s = _LOOK_S
-        while os.getppid() == self._run_pid and not signal.sigtimedwait({_OVER}, pause_s):
+        while os.getppid() == self._run_pid:
+            heard = signal.sigtimedwait({_OVER, _ORPHANED}, pause_s)
+            if heard and heard.si_signo == _OVER:
+                break
             began = time.monotonic()
             # what can't be read now is read later: a plan is being written, a disk is full; and
             # whatever else a state file may say, the guard is needed at the end
@@ -414,12 +419,12 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.check:
         return Exit.OK
-    # it comes when this process waits for it, and at no other time
-    signal.pthread_sigmask(signal.SIG_BLOCK, {_OVER})
+    # they come when this process waits for them, and at no other time
+    signal.pthread_sigmask(signal.SIG_BLOCK, {_OVER, _ORPHANED})
     signal.signal(_OVER, signal.SIG_DFL)
     with suppress(OSError):
         os.setsid()
-    tell_when_orphaned(_OVER)
+    tell_when_orphaned(_ORPHANED)
     status: Path = args.status
     workspace = Workspace(status.parents[2], status.parent.name, status.name)
     Guard(workspace, args.run_pid, args.max_failures).watch()

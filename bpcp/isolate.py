@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpcp import admission, cellprofiler, failure, learned
-from bpcp.attempt import SAVES_OUTSIDE, Attempt, Task, Unit, attempted, has_room
+from bpcp.attempt import SAVES_OUTSIDE, Attempt, Hunger, Task, Unit, attempted, has_room
 from bpcp.failure import Failure, Kind
 from bpcp.readable import Images
 from bpcp.workspace import Json
@@ -50,6 +50,12 @@ class Account:
     written_mb: float = 0.0
     # whether what -t names had no room, so that attempts work in the run's own folder
     no_room: bool = False
+
+    @property
+    def decided(self) -> int:
+        """Image sets that are done or have failed."""
+        done = sum(int(p["last"]) - int(p["first"]) + 1 for p in self.parts)
+        return done + len(self.failed)
 
     def count(self, attempt: Attempt) -> None:
         """Add an attempt and what it cost."""
@@ -113,8 +119,10 @@ class Isolation:
         self._full = 0
         # image sets whose files changed while they were read
         self._unsteady: set[int] = set()
-        # how often memory was too little in a row; the second time, it runs alone
-        self._starved = 0
+        # what earlier starts did
+        self._decided = account.decided
+        # work that memory was too little for, by its first image set
+        self._hungry: dict[int, Hunger] = {}
         # failures of single units, one after another
         self._alike: list[str] = []
         self._probed = self._suspected = False
@@ -126,15 +134,15 @@ class Isolation:
             work = self._pending.pop()
             first, last = work[0][0], work[-1][1]
             admission.ensure_room(self._task.workspace)
-            home, alone = self._home(first, last), self._starved > 1
-            with attempted(self._task, first, last, home, alone=alone) as attempt:
+            home, hunger = self._home(first, last), self._hungry.get(first, Hunger())
+            decided = self._account.decided - self._decided
+            with attempted(self._task, first, last, home, hunger, decided) as attempt:
                 self._account.count(attempt)
                 if changed := self._images.changed(first, last):
                     self._again(work, changed, attempt.log)
                     continue
                 if not attempt.verdict.faults:
                     self._alike.clear()
-                    self._starved = 0
                     self._account.parts.append(self._publish(attempt))
                     continue
                 if attempt.yielded:
@@ -168,10 +176,8 @@ class Isolation:
             # it waits for room before it starts again
             self._full += 1
             self._pending.append(work)
-        elif attempt.ended is Kind.MEMORY and self._starved < 2:
-            self._starved += 1
-            learned.took_too_much(self._task.workspace, self._task.run, attempt.cost["peak_mb"])
-            self._pending.append(work)
+        elif attempt.ended is Kind.MEMORY and not self._hungry.get(work[0][0], Hunger()).alone:
+            self._starved(work, attempt, at)
         elif self._may_try_again(work, found, attempt, at):
             self._pending.append(work)
         elif len(work) == 1 or not found.started:
@@ -191,6 +197,20 @@ class Isolation:
             half = len(work) // 2
             self._pending += [work[half:], work[:half]]
 
+    def _starved(self, work: list[Unit], attempt: Attempt, at: int | None) -> None:
+        """Run work again that memory was too little for: what took it waits for more of it."""
+        task, peak_mb = self._task, attempt.cost["peak_mb"]
+        takes_mb = learned.took_too_much(task.workspace, task.run, peak_mb)
+        culprit = 0 if at is None else at
+        first = work[culprit][0]
+        times = self._hungry.get(first, Hunger()).times
+        self._hungry[first] = Hunger(times + 1, takes_mb)
+        if at is None:
+            self._pending.append(work)
+        else:
+            # one after another, the last one of these first
+            self._pending += [p for p in (work[at + 1 :], work[at : at + 1], work[:at]) if p]
+
     def _may_try_again(
         self, work: list[Unit], found: Failure, attempt: Attempt, at: int | None
     ) -> bool:
@@ -205,7 +225,6 @@ class Isolation:
 
     def _give_up(self, work: list[Unit], found: Failure, log: Path) -> None:
         """Put all units of a piece of work down as failed."""
-        self._starved = 0
         for first, last in work:
             culprit = found.culprit if first <= found.culprit <= last else first
             self._account.fail((first, last), {culprit: found}, log)

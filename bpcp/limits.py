@@ -55,6 +55,8 @@ def read_limits(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup
     for folder in folders:
         for limit_name, used_name in (
             ("memory.max", "memory.current"),
+            # above it, processes are slowed down to a crawl
+            ("memory.high", "memory.current"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes"),
         ):
             limit, used = _number(folder / limit_name), _number(folder / used_name)

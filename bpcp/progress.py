@@ -56,6 +56,10 @@ class Watch:
             running = read_json(self.workspace.chunk(chunk_id).running)
             if running is not None:
                 self.running += 1
+                self.under_way += int(running["decided"])
+                if found is not None:
+                    # what is tried again has neither failed nor succeeded yet
+                    self.under_way += len(planned.image_numbers) - len(found["failed"])
                 log = running["log"]
                 read = self._read.get(log, (0, 0))
                 self._read[log] = finished_in(log, self.last_module, *read)

@@ -91,7 +91,8 @@ def gather(workspace: Workspace) -> State:
         at_work = bool(running and _alive(int(running["pid"])))
         if running and at_work:
             state.chunks_running += 1
-            state.under_way += finished_in(running["log"], int(run["last_module"]))[1]
+            finished = finished_in(running["log"], int(run["last_module"]))[1]
+            state.under_way += int(running["decided"]) + finished
         if done is None:
             continue
         state.chunks_done += 1

@@ -14,6 +14,8 @@ from bpcp.failure import Kind
 
 # A JVM with nothing to do takes some thousandths of a core; who works takes more than this.
 _ALIVE = 0.02
+# So much later than it should a look may come, on a machine with much to do.
+_LATE_S = 10.0
 # How often it is asked how long it may take, while nobody knows.
 _ASK_S = 30.0
 
@@ -39,7 +41,7 @@ class Watchdog:
         self._stall_s, self._limit = stall_s, limit
         self._limit_s: float | None = None
         self._asks_at = 0.0
-        self._began = self._since = now()
+        self._began = self._since = self._looked = now()
         self._size, self._cpu_s, self._tree_s = -1, 0.0, 0.0
 
     @property
@@ -50,6 +52,12 @@ class Watchdog:
     def look(self) -> Kind | None:
         """Tell why the process has to be ended, if it has to."""
         now = self._now()
+        # who could not look, as the machine slept or somebody stopped it, has seen nothing
+        missed_s = now - self._looked - _LATE_S - self.look_s
+        if missed_s > 0:
+            self._began += missed_s
+            self._since += missed_s
+        self._looked = now
         if self._limit_s is None and now >= self._asks_at:
             # the first ones start before there is anything to learn from
             self._limit_s, self._asks_at = self._limit(), now + _ASK_S

@@ -94,6 +94,11 @@ ran() {
   printf '%d\n' "$count"
 }
 
+# has_run N -- succeeds when so many CellProfiler processes were started since `ran` was called last
+has_run() {
+  [[ $(wc -l <"$FAKE_JOURNAL") -ge $1 ]]
+}
+
 # images -- prints the images that CellProfiler processes were given, a process each line
 images() {
   sed 's/.*"images": \[\(.*\)\].*/\1/; s/[",]//g' "$FAKE_JOURNAL" | sort

@@ -222,6 +222,31 @@ at_terminal() {
   assert nothing_runs
 }
 
+@test "kill -9 of the entry script, when somebody has stopped the guard: it ends all that it started" {
+  leave_strays
+  begin -P 2
+  until_true sees bpcp.chunk
+  local chunk=$victim
+  until_true sees bpcp.guard
+  kill -STOP "$victim"
+  kill -KILL "$started"
+  ended
+  assert_equal "$code" 137
+  until_true none_left "$chunk" "$victim"
+  until_true nothing_runs
+}
+
+@test "the guard of a run that is told to go on, though nobody stopped it, lets it run" {
+  slow=1 begin -P 2
+  until_true sees bpcp.chunk
+  until_true sees bpcp.guard
+  kill -CONT "$victim"
+  ended
+  assert_equal "$code" 0
+  complete 6
+  assert nothing_runs
+}
+
 @test "kill -9 of the entry script and the guard, with a run-chunk stopped: the next start clears it away" {
   leave_strays
   begin -P 2
@@ -254,7 +279,10 @@ at_terminal() {
 
 @test "kill -9 of a run-chunk ends its CellProfiler, and not the others; its chunk runs again" {
   leave_strays
-  killed 'bpcp.chunk'
+  slow=1 begin -P 1
+  until_true has_run 2
+  until_true sees bpcp.chunk
+  kill -KILL "$victim"
   ended
   assert_equal "$code" 0
   # three, and the one that was killed

@@ -330,6 +330,9 @@ def test_limits_of_cgroup_v2_and_of_those_above_it(tmp_path: Path) -> None:
     write(top / "a.slice/b/pids.max", "512\n")
     limits = read_limits(proc, top)
     assert limits.mem_free_gb == pytest.approx(2.0)
+    # where the kernel begins to slow processes down
+    write(top / "a.slice/memory.high", "2500000000\n")
+    assert read_limits(proc, top).mem_free_gb == pytest.approx(1.5)
     assert limits.cpu_quota == 1.5
     assert limits.tasks is not None and limits.tasks <= 512
 

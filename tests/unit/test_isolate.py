@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import EXPORT, IDENTIFY, PROJECT, ROOT, Screen, load_data
 
 from bpcp import admission, isolate, learned, staging
-from bpcp.attempt import Attempt
+from bpcp.attempt import Attempt, Hunger
 from bpcp.errors import Exit
 from bpcp.failure import Kind
 from bpcp.isolate import diagnose
@@ -308,18 +309,24 @@ def test_one_killed_for_memory_runs_again_and_then_alone(
     # as the kernel counts, which kills nothing for memory here
     kills = iter(range(1000))
     monkeypatch.setattr(admission, "kills_so_far", lambda: next(kills))
-    alone: list[bool] = []
+    hungers: list[tuple[int, int, Hunger]] = []
     attempted = isolate.attempted
 
-    def seen(*args: object, **more: bool) -> object:
-        alone.append(more["alone"])
-        return attempted(*args, **more)  # type: ignore[arg-type]
+    def seen(*args: Any) -> object:
+        hungers.append((args[1], args[2], args[4]))
+        return attempted(*args)
 
     monkeypatch.setattr(isolate, "attempted", seen)
     (verdict,) = screen.run()
     assert kinds(verdict) == [(2, "out-of-memory")]
-    # the whole, again, alone; then the first, which passes; then the second, as before
-    assert alone == [False, False, True, True, False, False, True]
+    # the whole; the first, which passes; the second, with more memory, and alone
+    assert hungers == [
+        (1, 2, Hunger()),
+        (1, 1, Hunger()),
+        (2, 2, Hunger(1, 600)),
+        (2, 2, Hunger(2, 600)),
+    ]
+    assert hungers[-1][2].alone
     dead = read_json(screen.workspace.memory)
     assert dead is not None
     # of what it had at its peak, not of what it was thought to need

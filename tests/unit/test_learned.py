@@ -74,3 +74,21 @@ def test_memory_is_learned_from_what_is_known(screen: Screen) -> None:
     assert learned.process_mb(workspace, run) == 1.25 * 500
     # of another pipeline
     assert learned.process_mb(workspace, {**run, "pipeline_sha256": "x"}) == 555
+
+
+def test_one_image_set_that_takes_far_more_memory_does_not_hold_up_the_others(
+    screen: Screen,
+) -> None:
+    screen.fill(8)
+    screen.plan("-q", "--chunk-size", "2")
+    workspace, run = screen.workspace, screen.run_json()
+    # killed before anything is done: who knows whether it is the only one
+    assert learned.took_too_much(workspace, run, 8000) == 10000
+    assert learned.process_mb(workspace, run) == 10000
+    screen.run()
+    for peak_mb, chunk in zip((400.0, 9000.0, 420.0, 430.0), screen.chunks(), strict=True):
+        tell(screen, chunk, peak_mb=peak_mb)
+    # half more than most take; and what was killed counts no more
+    assert learned.process_mb(workspace, run) == 1.5 * 425
+    # its own measure it keeps
+    assert learned.took_too_much(workspace, run, 8000) == 10000

@@ -23,11 +23,12 @@ def planned(screen: Screen) -> Screen:
     return screen
 
 
-def start_attempt(screen: Screen, name: str) -> Path:
+def start_attempt(screen: Screen, name: str, decided: int = 0) -> Path:
     log = screen.workspace.attempt_log(name, 1)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.touch()
-    write_json(screen.workspace.chunk(name).running, {"pid": os.getpid(), "log": str(log)})
+    running = {"pid": os.getpid(), "log": str(log), "decided": decided}
+    write_json(screen.workspace.chunk(name).running, running)
     return log
 
 
@@ -54,6 +55,25 @@ def test_counts_what_runs_and_what_is_done(planned: Screen) -> None:
     assert (watch.running, watch.under_way, watch.done, watch.failed) == (0, 0, 6, 0)
     assert second not in watch.open
     assert watch.line(200).startswith(f"[{'#' * 20}] 6/6 image sets · 0 running")
+
+
+def test_pieces_that_are_done_of_a_chunk_that_is_cut_down_count(planned: Screen) -> None:
+    watch = Watch(planned.workspace)
+    start_attempt(planned, planned.chunks()[0], decided=1)
+    watch.look()
+    assert (watch.running, watch.under_way, watch.done) == (1, 1, 0)
+
+
+def test_what_is_done_of_a_chunk_counts_while_its_failed_ones_are_tried_again(
+    planned: Screen,
+) -> None:
+    (planned.images / "f3.tif").unlink()
+    planned.run()
+    watch = Watch(planned.workspace)
+    assert (watch.done, watch.failed) == (5, 1)
+    start_attempt(planned, planned.chunks()[1]).write_text("")
+    again = Watch(planned.workspace)
+    assert (again.done, again.failed, again.under_way) == (4, 0, 1)
 
 
 def test_chunks_whose_images_are_here_before_they_run(screen: Screen) -> None:

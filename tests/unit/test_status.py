@@ -104,7 +104,7 @@ def test_a_running_attempt_counts_while_its_process_lives(screen: Screen) -> Non
     log.write_text(
         "".join(LINE.format(n, m) for n in (1, 2) for m in range(1, 5)) + LINE.format(3, 2)
     )
-    running = {"pid": os.getpid(), "log": str(log)}
+    running = {"pid": os.getpid(), "log": str(log), "decided": 0}
     write_json(screen.workspace.chunk(name).running, running)
     state = gathered(screen)
     assert (state.chunks_running, state.under_way, state.done) == (1, 2, 0)
@@ -115,6 +115,9 @@ def test_a_running_attempt_counts_while_its_process_lives(screen: Screen) -> Non
     assert gathered(screen).chunks_running == 0
     write_json(screen.workspace.chunk(name).running, {**running, "log": "/gone"})
     assert gathered(screen).under_way == 0
+    # done, or failed, by an attempt before this one
+    write_json(screen.workspace.chunk(name).running, {**running, "log": "/gone", "decided": 1})
+    assert gathered(screen).under_way == 1
 
 
 def test_a_merge_that_is_out_of_date_is_not_merged(screen: Screen) -> None:

@@ -155,3 +155,16 @@ def test_a_real_process_that_sleeps(log: Path) -> None:
             assert looks(found, clock, 300) is Kind.STALLED
         finally:
             child.kill()
+
+
+def test_while_nobody_could_look_nothing_stalls_and_no_limit_passes(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    found = dog(log, clock, limit_s=300.0)
+    with seen(monkeypatch, [3.0]):
+        assert looks(found, clock, 20) is None
+        # the machine slept
+        clock.now += 10_000
+        assert looks(found, clock, 50) is None
+        assert looks(found, clock, 50) is Kind.STALLED
