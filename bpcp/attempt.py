@@ -16,7 +16,8 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from bpcp import admission, cellprofiler, database_batch, imagelist, learned, processes, staging
+from bpcp import admission, cellprofiler, imagelist, learned, processes, staging
+from bpcp.database import empty
 from bpcp.failure import STALL_MIN, Kind
 from bpcp.imagelist import Row
 from bpcp.staging import Inputs
@@ -223,7 +224,7 @@ def _run_cellprofiler(
     image_list, start_in, mirror = _staged(task, first, last, folder)
     from_batch = bool(task.run.get("batch"))
     if from_batch:
-        database_batch.seed(task.workspace.databases, output)
+        empty.seed(task.workspace.databases, output)
     job = cellprofiler.Job(
         image_list if from_batch else task.workspace.pipeline,
         None if from_batch else image_list,

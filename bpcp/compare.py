@@ -16,7 +16,9 @@ from itertools import zip_longest
 from pathlib import Path
 from urllib.request import pathname2url
 
-from bpcp import database, database_compare, tables
+from bpcp import tables
+from bpcp.database import file as database
+from bpcp.database.compare import compare_databases, compare_properties
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.publish import sha256
 from bpcp.tables import Kind, Shape
@@ -60,11 +62,11 @@ def compare(left: Path, right: Path) -> Iterator[Difference]:
             yield Difference(name, "", *("there" if f.is_file() else "missing" for f in (a, b)))
             continue
         if database.is_sqlite(a) and database.is_sqlite(b):
-            for found in database_compare.compare_databases((a, b), (left, right)):
+            for found in compare_databases((a, b), (left, right)):
                 yield Difference(name, found[0], _cut(found[1]), _cut(found[2]))
             continue
         if a.suffix == ".properties":
-            for found in database_compare.compare_properties((a, b), (left, right)):
+            for found in compare_properties((a, b), (left, right)):
                 yield Difference(name, found[0], _cut(found[1]), _cut(found[2]))
             continue
         shape_a, shape_b = tables.recognise(a), tables.recognise(b)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from bpcp import cellprofiler, database, imagelist
+from bpcp import cellprofiler, imagelist
+from bpcp.database import file as database
 from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
 from bpcp.imagesets import ImageSets

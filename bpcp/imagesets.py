@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bpcp import batch, cellprofiler, database, database_batch, imagelist, mend, selection
+from bpcp import batch, cellprofiler, imagelist, mend, selection
+from bpcp.database import empty
+from bpcp.database import file as database
 from bpcp.errors import BpcpError, Exit
 from bpcp.folders import Moved
 from bpcp.imagelist import ImageList, Row, Type
@@ -53,7 +55,7 @@ class Made:
         try:
             shutil.copyfile(self.path, temporary)
             temporary.replace(workspace.batch)
-            database_batch.keep_empty(
+            empty.keep_empty(
                 self.path.parent,
                 workspace.databases,
                 self.databases,
@@ -69,7 +71,7 @@ class Made:
     def _keep_given(self, workspace: Workspace) -> None:
         """Keep what CellProfiler made with a batch file of the user's own."""
         home = workspace.databases
-        missing = database_batch.keep_empty(self.path.parent, home, self.databases, str)
+        missing = empty.keep_empty(self.path.parent, home, self.databases, str)
         if missing:
             raise BpcpError(
                 Exit.MALFORMED_INPUT,

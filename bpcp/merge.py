@@ -18,7 +18,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TextIO
 
-from bpcp import __version__, database_merge, database_once, experiment, imagelist, tables
+from bpcp import __version__, experiment, imagelist, tables
+from bpcp.database import once
+from bpcp.database.merge import merge_database
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.publish import sha256
 from bpcp.restore import DamagedTableError, Restorer, Run, Source, Table, restored, runs, unite
@@ -397,7 +399,7 @@ def _write(
             if table.shape.kind is Kind.DATABASE:
                 pass
             elif table.shape.kind is Kind.PROPERTIES:
-                file.write(database_once.properties(job))
+                file.write(once.properties(job))
                 table.rows = 1
             elif table.shape.kind is Kind.EXPERIMENT:
                 experiment.write(table, file, found, restorer, images, workspace.whole_batch)
@@ -426,16 +428,16 @@ def _job(
     order: Sequence[Run],
     found: Sequence[Source],
     restorer: Restorer,
-) -> database_once.Job:
-    filters = database_once.makes_plate_filters(workspace.pipeline)
-    return database_once.Job(table.path, found, order, restorer, workspace.attempts, filters)
+) -> once.Job:
+    filters = once.makes_plate_filters(workspace.pipeline)
+    return once.Job(table.path, found, order, restorer, workspace.attempts, filters)
 
 
-def _write_database(job: database_once.Job, temporary: Path) -> int:
+def _write_database(job: once.Job, temporary: Path) -> int:
     job.scratch.mkdir(parents=True, exist_ok=True)
     # below attempts/: whatever is killed here, the next start clears it away
     with tempfile.TemporaryDirectory(prefix="bpcp-merge-", dir=job.scratch) as scratch:
-        return database_merge.merge_database(replace(job, scratch=Path(scratch)), temporary)
+        return merge_database(replace(job, scratch=Path(scratch)), temporary)
 
 
 def _check_count(table: Table, found: Sequence[Source]) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpcp import database, tables
+from bpcp import tables
+from bpcp.database import file as database
 from bpcp.tables import BrokenTableError, Kind, Shape, Summary
 
 # What a pipeline declares that is no table.

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from bpcp import database, tables
-from bpcp.database import quoted
+from bpcp import tables
+from bpcp.database import file as database
+from bpcp.database.file import quoted
 from bpcp.publish import sha256
 from bpcp.tables import BrokenTableError, Kind, Shape
 

@@ -17,7 +17,7 @@ from filelist import of_load_data
 from test_variants import COSTLY, Rows, changed, grouped
 from texts import TRACK, Text
 
-from bpcp.database_compare import compare_databases
+from bpcp.database.compare import compare_databases
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from urllib.request import pathname2url
 import pytest
 from conftest import HOSTILE
 
-from bpcp import database
+from bpcp.database import file as database
 from bpcp.pipeline import Module
 from bpcp.tables import BrokenTableError, Kind
 from bpcp.verdict import Expected, Verdict, judge

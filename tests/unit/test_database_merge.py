@@ -16,7 +16,11 @@ from conftest import HOSTILE, refused
 from test_database import KINDS, ImageSet, Kinds, execute, make, write_properties
 from test_merge import Tree, objects
 
-from bpcp import database, database_batch, database_merge, database_once, merge, tables
+from bpcp import merge, tables
+from bpcp.database import empty as database_batch
+from bpcp.database import file as database
+from bpcp.database import merge as database_merge
+from bpcp.database import once as database_once
 from bpcp.errors import Exit
 from bpcp.restore import DamagedTableError, Restorer, Source
 from bpcp.tables import Shape, Summary

@@ -8,8 +8,17 @@ from conftest import refused
 
 from bpcp.cellprofiler import Job
 from bpcp.errors import Exit
-from bpcp.figures import CHUNK_S, RUN_S, Figures, fold, module_peaks, modules, predict, schedule
-from bpcp.measure import Observed, Process, Step, Work
+from bpcp.profile.figures import (
+    CHUNK_S,
+    RUN_S,
+    Figures,
+    fold,
+    module_peaks,
+    modules,
+    predict,
+    schedule,
+)
+from bpcp.profile.measure import Observed, Process, Step, Work
 
 HERE = Path("/x")
 WORK = Work(Job(HERE, HERE, 1, 1, HERE, HERE, HERE), HERE / "log")

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from conftest import ROOT, refused
 
-from bpcp import instances, profile, profile_words, s3
+from bpcp import s3
 from bpcp.errors import Exit
-from bpcp.figures import Figures
-from bpcp.instances import Catalog, Instance, load, offers, prices, refresh, worth_showing
+from bpcp.profile import __main__ as profile
+from bpcp.profile import instances, words
+from bpcp.profile.figures import Figures
+from bpcp.profile.instances import Catalog, Instance, load, offers, prices, refresh, worth_showing
 
 FIGURES = Figures(
     together=2,
@@ -154,7 +156,7 @@ def test_only_what_no_other_beats_is_shown() -> None:
 
 def test_words() -> None:
     shown = offers(replace(CATALOG, types=TYPES[:1]), FIGURES, even)
-    assert profile_words.table(CATALOG, shown) == (
+    assert words.table(CATALOG, shown) == (
         "\n"
         "EC2 on demand in us-east-1, prices of 2025;\n"
         "a vCPU is taken for a core of this machine, boot and copying are left out\n"
@@ -333,7 +335,8 @@ import json, os, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
-from bpcp import instances, s3
+from bpcp import s3
+from bpcp.profile import instances
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
 server.start()
 url = "http://%s:%d" % server.get_host_and_port()

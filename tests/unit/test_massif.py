@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import Screen, refused
 
-from bpcp import massif, profile
 from bpcp.cellprofiler import Job
 from bpcp.errors import Exit
-from bpcp.massif import Site, as_text, read
+from bpcp.profile import __main__ as profile
+from bpcp.profile import massif
+from bpcp.profile.massif import Site, as_text, read
 
 # ms_print 3.19 on CellProfiler 4.2.8.1 and one image set of the demo; snapshots before the last
 # few and branches deeper than four are left out.

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from conftest import FAKE, ROOT, Screen, refused
 
-from bpcp import measure, profile, profile_words, trial
 from bpcp.cellprofiler import Job
 from bpcp.errors import BpcpError, Exit
 from bpcp.limits import Limits
-from bpcp.measure import Observed, Work, observe
+from bpcp.profile import __main__ as profile
+from bpcp.profile import measure, trial, words
+from bpcp.profile.measure import Observed, Work, observe
 from bpcp.workspace import Json, hold, read_json
 
 CORES = 2
@@ -364,7 +365,7 @@ def record(**changes: Any) -> Json:
 
 
 def test_words() -> None:
-    assert profile_words.report(record()) == (
+    assert words.report(record()) == (
         "memory  812 MB the largest process, and 2.3 MB with each further image set\n"
         "        9,876 MB 16 processes together; 10,234 MB with the files that they read and"
         " wrote\n"
@@ -385,7 +386,7 @@ def test_words() -> None:
 
 
 def test_others_at_work_are_told() -> None:
-    said = profile_words.report(record(others=4.0, notes=["n"]))
+    said = words.report(record(others=4.0, notes=["n"]))
     assert "note: others kept 4.0 of 16 cores busy meanwhile" in said
     assert said.endswith("note: n\n")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from conftest import refused
 
-from bpcp import samples
 from bpcp.errors import Exit
 from bpcp.imagelist import ImageList
-from bpcp.samples import Candidate, candidates, deal, different, draw
+from bpcp.profile import samples
+from bpcp.profile.samples import Candidate, candidates, deal, different, draw
 
 HEADER = ("FileName_DNA", "PathName_DNA", "Metadata_Well")
 

@@ -18,15 +18,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
 
-from bpcp import __version__, binding, cellprofiler, instances, massif, plan
-from bpcp import profile_words as words
+from bpcp import __version__, binding, cellprofiler, plan
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.figures import Figures, fold, modules, predict
 from bpcp.limits import Limits, read_limits
+from bpcp.profile import instances, massif, words
+from bpcp.profile.figures import Figures, fold, modules, predict
+from bpcp.profile.samples import Candidate, deal, different, draw
+from bpcp.profile.trial import Subject, bench, subject_of
 from bpcp.publish import sha256
-from bpcp.samples import Candidate, deal, different, draw
 from bpcp.slots import asked, fit, free_mb, known
-from bpcp.trial import Subject, bench, subject_of
 from bpcp.verdict import Expected
 from bpcp.workspace import Json, locked, write_json, write_text
 
@@ -93,7 +93,7 @@ def profile(subject: Subject, jobs: str, samples: int, tell: Callable[[str], Non
     }
     record["others"] = max(first.others, seen.others)
     tell("drawing")
-    from bpcp.profile_plot import draw as plot
+    from bpcp.profile.plot import draw as plot
 
     target = subject.workspace.profile
     record["plots"] = [str(p) for p in plot(alone, seen, last_module, target.with_suffix(""))]

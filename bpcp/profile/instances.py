@@ -17,7 +17,7 @@ from typing import Any
 
 from bpcp import s3
 from bpcp.errors import BpcpError, Exit
-from bpcp.figures import Figures, Prediction, predict
+from bpcp.profile.figures import Figures, Prediction, predict
 from bpcp.slots import fit
 from bpcp.workspace import Json, read_json, write_text
 

@@ -2,7 +2,7 @@
 
 The names of the tables' columns, the experiment, and CellProfiler Analyst's properties: the same
 for all chunks but for time stamps, the chunk's own folder, a filter for each plate that it was
-given, and what is measured over all image sets of a process. What `database_merge` needs of a
+given, and what is measured over all image sets of a process. What `merge` needs of a
 chunk's file is here, too.
 
 Source: cellprofiler 4.2.8.1, modules/exporttodatabase.py (get_experiment_table_statements,
@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import bpcp.database as db
-from bpcp.database import Layout, quoted
+import bpcp.database.file as db
+from bpcp.database.file import Layout, quoted
 from bpcp.errors import BpcpError, Exit
 from bpcp.restore import DamagedTableError, Restorer, Run, Source
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bpcp.measure import Observed, Process
+from bpcp.profile.measure import Observed, Process
 from bpcp.workspace import write_bytes
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bpcp.errors import BpcpError, Exit
-from bpcp.measure import Observed, Process
+from bpcp.profile.measure import Observed, Process
 
 # Memory that grows with each image set is followed so many times further than it was measured;
 # beyond that nobody knows, and a leak would be the exception.

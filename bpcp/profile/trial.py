@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bpcp import cellprofiler, database_batch, imagelist, pipeline, plan
+from bpcp import cellprofiler, imagelist, pipeline, plan
 from bpcp.cut import Cut, chunks_of, order
+from bpcp.database import empty
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagesets import ImageSets
-from bpcp.measure import Observed, Work, observe
 from bpcp.mend import Mend
-from bpcp.samples import Candidate, candidates
+from bpcp.profile.measure import Observed, Work, observe
+from bpcp.profile.samples import Candidate, candidates
 from bpcp.settings import Settings, settings_of
 from bpcp.verdict import Expected, judge
 from bpcp.vet import vet
@@ -72,7 +73,7 @@ class Bench:
         home = self.folder / str(number)
         for name in ("output", "tmp"):
             (home / name).mkdir(parents=True)
-        database_batch.seed(self.subject.workspace.databases, home / "output")
+        empty.seed(self.subject.workspace.databases, home / "output")
         made = self.subject.sets.made
         if made:
             from bpcp import batch

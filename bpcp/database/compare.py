@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import pathname2url
 
-from bpcp.database import Table, all_tables, is_time, open_properties, open_read_only, quoted
+from bpcp.database.file import Table, all_tables, is_time, open_properties, open_read_only, quoted
 
 # Where, and what each side has.
 Found = tuple[str, str, str]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from bpcp.database import Layout, all_tables, is_sqlite, layouts, quoted, recognise
+from bpcp.database.file import Layout, all_tables, is_sqlite, layouts, quoted, recognise
 
 _PIPELINE = "Pipeline_Pipeline"
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.request import pathname2url
 
-import bpcp.database as db
+import bpcp.database.file as db
 from bpcp import staging
-from bpcp.database import Layout, Table, quoted
-from bpcp.database_once import Job, insert, read, read_once, rows_of, write_once
+from bpcp.database.file import Layout, Table, quoted
+from bpcp.database.once import Job, insert, read, read_once, rows_of, write_once
 from bpcp.errors import BpcpError, Exit
 from bpcp.restore import DamagedTableError, Restorer, Run, Source
 

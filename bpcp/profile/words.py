@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from bpcp.instances import Catalog, Offer
+from bpcp.profile.instances import Catalog, Offer
 from bpcp.progress import duration
 from bpcp.workspace import Json
 

@@ -1,0 +1,1 @@
+"""What ExportToDatabase writes: read, judged, merged, compared."""
