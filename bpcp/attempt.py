@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from bpcp import admission, cellprofiler, imagelist, learned, processes, staging
+from bpcp import admission, cellprofiler, failure, imagelist, learned, processes, staging
 from bpcp.database import empty
 from bpcp.failure import STALL_MIN, Kind
 from bpcp.imagelist import Row
@@ -98,6 +98,13 @@ class Attempt:
     def output(self) -> Path:
         """The default output folder that CellProfiler was given."""
         return self.folder / "output"
+
+    @property
+    def lost(self) -> str:
+        """Why what it measured can't be trusted, however whole its tables look; else ""."""
+        if self.full:
+            return f"the disk of {self.full.parent} was full"
+        return failure.lost_writes(self.log)
 
 
 @dataclass(frozen=True)

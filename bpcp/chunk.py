@@ -270,7 +270,8 @@ def main(argv: Sequence[str]) -> int:
     print(_event(task, verdict))
     for failed in verdict["failed"]:
         print(
-            f"chunk={args.chunk} image_set={failed['image_set']} failed={failed['reason']!r}",
+            f"time={now()} event=failed chunk={args.chunk} image_set={failed['image_set']}"
+            f" reason={failed['reason']!r}",
             file=sys.stderr,
         )
     return Exit.SOME_FAILED if verdict["failed"] else Exit.OK

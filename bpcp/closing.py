@@ -102,10 +102,10 @@ def main(argv: Sequence[str]) -> int:
         lines[0] = (
             f"nothing to do: {lines[0].removeprefix('done: ').split(' in ')[0]} are done already"
         )
-    if args.audited:
+    if args.audited == Exit.SOME_FAILED:
         # what does not add up stands above, with what to do
         lines.insert(0, "the result is not as it should be: see the audit above")
-        code = code or args.audited
+    code = code or args.audited
     if not args.quiet or code:
         print("\n".join(lines), file=sys.stderr)
     return code

@@ -52,7 +52,7 @@ def take(handle: int, workspace: Workspace, pid: int, wait_s: float = _WAIT_S) -
             kill = f" (kill {holder.pid})" if holder and not gone else ""
             raise BpcpError(
                 Exit.STOPPED,
-                held_by(workspace.lock, "another run is at work here"),
+                held_by(workspace.lock, "another process is at work on this run"),
                 f"wait for it, or end it{kill}; the lock goes with it",
             )
         time.sleep(_LOOK_S)

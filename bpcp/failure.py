@@ -19,6 +19,9 @@ _LAST_LINES = 5
 _TAIL_BYTES = 8192
 # What any program says of a full disk.
 NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded")
+# What HDF5 says where measurements do not come to the disk, or not back. Nothing else may say it:
+# h5py can't raise where it closes; CellProfiler goes on, reads zeros, and writes them into tables.
+_LOST = re.compile(r"file (?:write|read) failed:.{0,2000}?error message = '([^']*)'", re.DOTALL)
 _NO_MEMORY = re.compile(r"\b(?:\w*MemoryError|OutOfMemoryError)\b")
 _NO_FILE = re.compile(r"FileNotFoundError|does not exist|No such file")
 # Modules that read images; what they raise is about a file.
@@ -139,8 +142,16 @@ def of_signal(number: int) -> str:
         return f"signal {number}"
 
 
+def lost_writes(log: Path) -> str:
+    """Say why what an attempt measured can't be trusted, by its log; "" where nothing says so."""
+    said = log.read_text(encoding="utf-8", errors="replace")
+    if found := _LOST.search(said) or NO_ROOM.search(said):
+        return f"measurements were lost: {found[found.lastindex or 0]}"
+    return ""
+
+
 def last_lines(log: Path) -> tuple[str, ...]:
-    """Give the last lines of a log, which are not just about progress."""
+    """Give the last lines of a log that are not empty."""
     try:
         with log.open("rb") as file:
             file.seek(0, 2)

@@ -141,7 +141,7 @@ class Isolation:
                 if changed := self._images.changed(first, last):
                     self._again(work, changed, attempt.log)
                     continue
-                if not attempt.verdict.faults:
+                if not attempt.verdict.faults and not attempt.lost:
                     self._alike.clear()
                     self._account.parts.append(self._publish(attempt))
                     continue
@@ -333,14 +333,10 @@ def diagnose(attempt: Attempt, run: Json) -> Failure:
     if attempt.ended:
         reason = _ended(attempt, run, log)
         return Failure(attempt.ended, reason, culprit, log.started, lines=lines)
-    if attempt.full:
-        return Failure(
-            Kind.SPACE,
-            f"the disk of {attempt.full.parent} was full",
-            culprit,
-            log.started,
-            lines=lines,
-        )
+    if lost := attempt.lost:
+        no_room = attempt.full or failure.NO_ROOM.search(lost)
+        kind = Kind.SPACE if no_room else Kind.INCOMPLETE
+        return Failure(kind, lost, culprit, log.started, lines=lines)
     if log.failed_module:
         kind = failure.of_module(log.failed_module, log.error)
         reason = f"{log.failed_module}: {log.error or 'failed'}"

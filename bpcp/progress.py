@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bpcp import admission
@@ -19,6 +19,9 @@ _BAR = 20
 _TERMINAL_S = 1.0
 # to a file or a pipe: a line now and then
 _LOG_S = 30.0
+# What is waited for is said when it lasts so long; after a while without, it is said anew.
+_LASTS_S = 5.0
+_FORGOTTEN_S = 300.0
 
 
 def duration(seconds: float) -> str:
@@ -29,6 +32,31 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Waits:
+    """Tells when it is time to say for what a run waits: once for each thing, if it lasts."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        # when each thing was seen first, and last; and what was said already
+        self._since: dict[str, float] = {}
+        self._seen: dict[str, float] = {}
+        self._said: set[str] = set()
+
+    def to_say(self, waits: str) -> str:
+        """Give what is to be said now, of what is waited for; mostly ""."""
+        now, thing = self._now(), waits.partition(":")[0]
+        if not thing:
+            return ""
+        if now - self._seen.get(thing, -_FORGOTTEN_S) >= _FORGOTTEN_S:
+            self._since[thing] = now
+            self._said.discard(thing)
+        self._seen[thing] = now
+        if thing in self._said or now - self._since[thing] < _LASTS_S:
+            return ""
+        self._said.add(thing)
+        return f"the next chunk waits for {waits}"
 
 
 class Watch:
@@ -43,6 +71,8 @@ class Watch:
         # chunks whose images are here before they run
         self.ahead = 0
         self.done = self.failed = self.running = self.under_way = 0
+        # for what the next chunk waits, in words
+        self.waits = ""
         self._read: dict[str, tuple[int, int]] = {}
         self.look()
         self.at_start = self.done + self.failed
@@ -50,6 +80,7 @@ class Watch:
 
     def look(self) -> None:
         """Read what has changed."""
+        self.waits = admission.waits_for(self.workspace)
         self.running = self.under_way = self.ahead = 0
         for chunk_id, planned in list(self.open.items()):
             found = verdict(self.workspace, planned)
@@ -82,12 +113,13 @@ class Watch:
             words.append(f"{self.ahead} ahead")
         if self.failed:
             words.append(f"{self.failed} failed")
+        if self.waits:
+            # the rest of it stands on a line of its own
+            words.append(f"waits for {self.waits.partition(':')[0]}")
         if gained > 0:
             rate = gained / elapsed
             words.append(_pace(rate))
             words.append(f"ETA {duration((self.total - reached) / rate)}")
-        if waits := admission.waits_for(self.workspace):
-            words.append(f"the next waits for {waits}")
         text = f"[{'#' * filled}{'-' * (_BAR - filled)}] {' · '.join(words)}"
         return text[: width - 1]
 
@@ -110,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
     def over() -> bool:
         return bool(ended) or os.getppid() != parent
 
-    watch = Watch(of_status(args.run))
+    watch, waits = Watch(of_status(args.run)), Waits()
     terminal = sys.stderr.isatty()
     pause_s = _TERMINAL_S if terminal else _LOG_S
     while not over():
@@ -122,7 +154,10 @@ def main(argv: Sequence[str]) -> int:
         watch.look()
         # on a run of many thousand chunks a look takes a while; it must never cost a core
         pause_s = max(pause_s, 20 * (time.monotonic() - began))
+        said = waits.to_say(watch.waits)
         width = shutil.get_terminal_size().columns if terminal else 200
+        if said and not over():
+            print(f"\r{said:<{width - 1}}" if terminal else said, file=sys.stderr)
         if terminal:
             print(f"\r{watch.line(width):<{width - 1}}", end="", file=sys.stderr, flush=True)
         elif not over():

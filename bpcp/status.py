@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpcp import imagelist
+from bpcp import admission, imagelist
 from bpcp.cellprofiler import finished_in
 from bpcp.errors import Exit, Parser, run_main
 from bpcp.failure import kind_of
@@ -28,7 +28,8 @@ class State:
     ----------
     total, done, failed : int
     under_way : int
-        Finished within attempts that are still running: not done yet, but worth an ETA.
+        Of chunks that are at work: decided since they were started, or finished within an attempt;
+        without a verdict yet, but worth an ETA.
     chunks, chunks_done, chunks_running : int
         `chunks_done` counts a chunk with failed image sets too: nothing of it is left to try.
     failures : list of dict
@@ -238,6 +239,8 @@ def lines(workspace: Workspace, state: State) -> list[str]:
     out = [", ".join([done, *rest])]
     running = f", {state.chunks_running} running" if state.chunks_running else ""
     out.append(f"{state.chunks_done:,} of {state.chunks:,} chunks done{running}")
+    if state.chunks_running and (waits := admission.waits_for(workspace)):
+        out.append(f"the next chunk waits for {waits}")
     if state.failures:
         out += ["failed:", *describe_failures(workspace, state)]
     out += describe_not_analysed(state)

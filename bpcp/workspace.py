@@ -15,8 +15,8 @@
     images.csv          the whole list, where chunks must read it
     Batch_data.h5       the image sets that CellProfiler made of a list of files
     batch.json          what it was made of
-    databases/          empty databases, for processes that start from it
     images.h5           those of them that are run, with this machine's folders: what chunks read
+    databases/          empty databases of ExportToDatabase, for processes that start from it
     merged.json         what the last merge read and wrote
     manifest.sha256     the files of the result, for sha256sum -c; there once all added up
     manifest.json       as of when: their sizes and times
@@ -601,7 +601,7 @@ def _there(folder: Path, pattern: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Tell a script where status, log, lock, joblog and events are; NUL behind each."""
+    """Tell a script where status, log, lock, joblog, events … are, in order; NUL behind each."""
     parser = Parser("run")
     parser.add_argument("dataset")
     parser.add_argument("pipeline", type=Path)

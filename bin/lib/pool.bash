@@ -1,5 +1,5 @@
 # Running a plan: the lock, GNU parallel over `bpcp run-chunk`, signals, and
-# the closing words. Sourced by the entry scripts and by bpcp-run.
+# the closing words. Sourced by the entry scripts, bpcp-run and bpcp-retry.
 #
 # Success is what the chunks' own verdicts say, never GNU parallel's exit
 # status: it counts failed jobs, and after a hang-up it is 0 with jobs that
@@ -365,13 +365,14 @@ launch() {
 # run_pool SLOTS QUIET [VERBOSE] -- runs what is left of the plan; sets LEFT to how many chunks that
 # were; VERBOSE shows each event as it is written down
 run_pool() {
-  local slots=$1 quiet=$2 verbose=${3:-} ids
+  local slots=$1 quiet=$2 verbose=${3:-} ids since
   [[ -z $STOPPED ]] || return 0
   ids=$(python_step bpcp.todo "$STATUS_DIR" ${ONLY_FAILED:+--failed})
   # shellcheck disable=SC2086 # chunk ids are plain words
   set -- $ids
   LEFT=$#
   [[ $LEFT -gt 0 ]] || return 0
+  since=$EPOCHSECONDS
   event event=start slots="$slots" chunks="$LEFT"
   local beside fetcher='' uploader='' progress='' spot logs='' code=0
   beside=$(python_step bpcp.todo "$STATUS_DIR" --beside)
@@ -397,7 +398,7 @@ run_pool() {
   await_pool || code=$?
   # GNU parallel counts failed jobs up to 101; more than that, and it was killed itself
   if [[ -z $STOPPED && $code -ge 1 && $code -le 101 ]]; then
-    ids=$(python_step bpcp.lost "$STATUS_DIR")
+    ids=$(printf '%s\n' "$@" | python_step bpcp.lost "$STATUS_DIR" --since "$since")
     if [[ -n $ids && -z $STOPPED ]]; then
       # their run-chunk was killed: once more
       event event=again chunks="$(wc -w <<<"$ids")"

@@ -238,6 +238,34 @@ END
   [[ $stderr == *'no image set has failed'* ]]
 }
 
+@test "retry leaves alone what never ran, also where something fails again" {
+  FAKE_MODE=module-error FAKE_AT=f1.tif go --chunk-size 2
+  assert_failure 1
+  # as after a run that was stopped
+  local chunk
+  chunk=$(grep -l f6.tif "$state"/chunks/*/images.csv)
+  rm "${chunk%/*}/done.json" "$FAKE_JOURNAL"
+  FAKE_MODE=module-error FAKE_AT=f1.tif run --separate-stderr "$bpcp" retry --dataset="$dataset" -p "$pipeline"
+  assert_failure 75
+  assert_equal "$(images | paste -sd' ')" 'f1.tif'
+  [[ $stderr == *'3 of 6 image sets done, 1 failed, 2 left'*'run_analysis_pipeline.sh'* ]]
+}
+
+@test "a run-chunk that is killed while it tries again is started once more" {
+  # a CellProfiler that kills, once it is armed, the process that started it
+  printf '#!/bin/bash\n! rm %q 2>/dev/null || kill -KILL "$PPID"\nexec %q "$@"\n' \
+    "$BATS_TEST_TMPDIR/armed" "$BPCP_CELLPROFILER" >"$BATS_TEST_TMPDIR/kills"
+  chmod +x "$BATS_TEST_TMPDIR/kills"
+  export BPCP_CELLPROFILER=$BATS_TEST_TMPDIR/kills
+  FAKE_MODE=module-error FAKE_AT=f3.tif go --chunk-size 2
+  assert_failure 1
+  touch "$BATS_TEST_TMPDIR/armed"
+  run --separate-stderr "$bpcp" retry --dataset="$dataset" -p "$pipeline"
+  assert [ ! -e "$BATS_TEST_TMPDIR/armed" ]
+  assert_success
+  complete 6
+}
+
 @test "what hangs, and what writes half a table and says Complete, is ended and named" {
   FAKE_MODE=hang FAKE_AT=f2.tif go --chunk-size 3 --stall-min 0.05 --retries 0
   assert_failure 1

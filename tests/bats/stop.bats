@@ -403,7 +403,7 @@ END
   begin
   go
   assert_failure 75
-  [[ $stderr == *"another run is at work here: process $started on $(uname -n), since 20"*' s ago)'* ]]
+  [[ $stderr == *"another process is at work on this run: process $started on $(uname -n), since 20"*' s ago)'* ]]
   [[ $stderr == *"wait for it, or end it (kill $started); the lock goes with it"* ]]
   run --separate-stderr "$bpcp" merge --dataset="$dataset" -p "$pipeline"
   assert_failure 75
@@ -428,7 +428,7 @@ END
   wait "$first" || codes=$((codes + $?))
   wait "$second" || codes=$((codes + $?))
   assert_equal "$codes" 75
-  says 'another run is at work here: process '
+  says 'another process is at work on this run: process '
   complete 6
   assert_equal "$(ran)" 3
 }
@@ -461,6 +461,10 @@ print(found["why"]); assert found["failed"] >= 10' "$state/halted.json"
   assert [ "$(find "$state/chunks" -name done.json | wc -l)" -lt 12 ]
   assert nothing_runs
   clean
+  # so it is where only the chunks are run
+  FAKE_MODE=exception run --separate-stderr "$bpcp" run --dataset="$dataset" -p "$pipeline"
+  assert_failure 1
+  [[ $stderr == *'given up: not one image set of the first '* ]]
   # mended, it goes on, and no word is left of it
   go
   assert_success

@@ -116,7 +116,7 @@ def test_a_full_disk_is_waited_for_and_said(small_demo: Lab, clean: Plain, tmp_p
                     file.flush()
                 except OSError:
                     break
-        wait_for(lambda: "the next waits for room: " in log.read_text(), timeout_s=120)
+        wait_for(lambda: "the next chunk waits for room: " in log.read_text(), timeout_s=120)
         assert started.poll() is None
         filler.unlink()
         assert started.wait(timeout=300) == 0, log.read_text()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -356,7 +357,9 @@ def test_main_says_what_failed(screen: Screen, monkeypatch: pytest.MonkeyPatch) 
     process = run_chunk(screen, name)
     _, said = process.communicate(timeout=30)
     assert process.returncode == Exit.SOME_FAILED
-    assert said == f"chunk={name} image_set=2 failed='01LoadData failed'\n"
+    stamp, rest = said.split(" ", 1)
+    assert re.fullmatch(r"time=20[0-9T:-]+Z", stamp)
+    assert rest == f"event=failed chunk={name} image_set=2 reason='01LoadData failed'\n"
 
 
 def test_files_outside_the_output_folder_are_a_fault(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import signal
@@ -429,7 +430,9 @@ def test_who_is_at_work_is_named(planned: Screen) -> None:
             os.close(handle)
         assert caught.value.code == Exit.STOPPED
         me = f"process {os.getpid()} on {os.uname().nodename}"
-        assert str(caught.value).startswith(f"another run is at work here: {me}, since 20")
+        assert str(caught.value).startswith(
+            f"another process is at work on this run: {me}, since 20"
+        )
         # its processes are its own
         assert stray.poll() is None
     finally:
@@ -460,18 +463,24 @@ def test_what_holds_a_dead_ones_lock_is_ended(planned: Screen) -> None:
 
 
 def test_lost_are_those_without_verdict_and_without_a_word(
-    planned: Screen, capsys: pytest.CaptureFixture[str]
+    planned: Screen, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = planned.workspace
-    first, second, *others = [p.id for p in read_plan(workspace)]
+    first, second, third, *others = [p.id for p in read_plan(workspace)]
     ends(workspace, 0, failed=1)
     write_json(workspace.chunk(second).error, {"reason": "no room", "code": 73})
-    assert lost.lost(workspace) == others
+    # of a start before this one: when it was tried again, its run-chunk was killed
+    ends(workspace, 2, failed=1)
+    os.utime(workspace.chunk(third).done, (0, 0))
+    since = time.time() - 1000
+    # those that were never started are not lost
+    started = [first, second, third, others[0]]
+    assert lost.lost(workspace, started, since) == [third, others[0]]
     folder = workspace.attempts / "bpcp-x"
     folder.mkdir(parents=True)
-    assert lost.main([str(workspace.status)]) == 0
-    assert capsys.readouterr().out.split() == others
-    assert first not in others
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(started)))
+    assert lost.main([str(workspace.status), "--since", str(since)]) == 0
+    assert capsys.readouterr().out.split() == [third, others[0]]
     assert not folder.exists()
 
 

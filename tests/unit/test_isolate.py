@@ -467,3 +467,59 @@ def test_a_disk_that_was_full_meanwhile_is_the_reason_though_the_log_is_empty(
     )
     (verdict,) = screen.run()
     assert (verdict["failed"], verdict["cost"]["attempts"]) == ([], 2)
+
+
+# --- measurements that did not come to the disk ------------------------------------------------
+
+
+def test_tables_of_measurements_that_were_lost_are_not_believed_however_whole_they_look(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CellProfiler 4.2.8.1 does: HDF5 complains as it closes, and tables are full of zeros."""
+    screen.fill(2)
+    screen.plan("-q", "--chunk-size", "2", "--retries", "0")
+    monkeypatch.setenv("FAKE_MODE", "lost")
+    monkeypatch.setenv("FAKE_ONCE", str(screen.base.parent / "once"))
+    (verdict,) = screen.run()
+    assert (verdict["failed"], verdict["cost"]["attempts"]) == ([], 2)
+
+
+def test_a_disk_that_was_full_meanwhile_is_no_place_for_measurements(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.fill(2)
+    screen.plan("-q", "--chunk-size", "2", "--retries", "0")
+    free = [0, 10**12]
+    real = staging.free_bytes
+    monkeypatch.setattr(
+        "bpcp.attempt.staging.free_bytes",
+        lambda folder: (
+            free.pop(0) if free and folder.parent == screen.workspace.attempts else real(folder)
+        ),
+    )
+    (verdict,) = screen.run()
+    assert (verdict["failed"], verdict["cost"]["attempts"]) == ([], 2)
+
+
+def test_a_disk_that_fails_is_named(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen.fill(3)
+    screen.plan("-q", "--chunk-size", "3")
+    monkeypatch.setenv("FAKE_MODE", "lost")
+    monkeypatch.setenv("FAKE_ERROR", "Input/output error")
+    monkeypatch.setenv("FAKE_AT", "f2.tif")
+    (verdict,) = screen.run()
+    assert kinds(verdict) == [(2, "output-incomplete")]
+    assert verdict["failed"][0]["reason"] == "measurements were lost: Input/output error"
+
+
+def test_a_disk_that_stays_full_is_named_after_a_while(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.fill(1)
+    screen.plan("-q")
+    monkeypatch.setenv("FAKE_MODE", "lost")
+    (verdict,) = screen.run()
+    assert kinds(verdict) == [(1, "disk-full")]
+    assert verdict["failed"][0]["reason"] == "measurements were lost: No space left on device"
+    # as often as room may run short, and once more
+    assert verdict["cost"]["attempts"] == 4

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Screen
 
-from bpcp.progress import Watch
+from bpcp.progress import Waits, Watch
 from bpcp.workspace import write_json
 
 LINE = "Fri Nov 20 09:37:44 2026: Image # {}, module M # {}: CPU_time = 0.01 secs, Wall_time = 0\n"
@@ -131,6 +131,33 @@ def test_the_line_fits_the_terminal(planned: Screen) -> None:
     assert 80 < len(whole) < 200
     for width in (10, 30, 80):
         assert watch.line(width) == whole[: width - 1]
+
+
+def test_what_is_waited_for_is_said_once_if_it_lasts() -> None:
+    clock = [1000.0]
+    waits = Waits(lambda: clock[0])
+
+    def said(after_s: float, what: str) -> str:
+        clock[0] += after_s
+        return waits.to_say(what)
+
+    assert said(0, "memory: 3 MB are free") == ""
+    assert said(1, "") == ""
+    assert said(5, "memory: 2 MB are free") == "the next chunk waits for memory: 2 MB are free"
+    assert said(60, "memory: 1 MB are free") == ""
+    # something else is said as well
+    assert said(1, "room: x is full") == ""
+    assert said(5, "room: x is full") == "the next chunk waits for room: x is full"
+    # and the same after a while without
+    assert said(1000, "memory: none") == ""
+    assert said(30, "memory: none") == "the next chunk waits for memory: none"
+
+
+def test_the_line_says_that_it_waits_on_a_narrow_terminal_too(planned: Screen) -> None:
+    watch = Watch(planned.workspace)
+    planned.workspace.turn.write_text('{"waits_for": "room: /data has 3 MB free"}')
+    watch.look()
+    assert "0/6 image sets · 0 running · waits for room" in watch.line(80)
 
 
 def test_ends_when_told(planned: Screen) -> None:

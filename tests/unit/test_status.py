@@ -115,6 +115,11 @@ def test_a_running_attempt_counts_while_its_process_lives(screen: Screen) -> Non
     assert gathered(screen).chunks_running == 0
     write_json(screen.workspace.chunk(name).running, {**running, "log": "/gone"})
     assert gathered(screen).under_way == 0
+    screen.workspace.turn.write_text('{"waits_for": "room: /data is full"}')
+    write_json(screen.workspace.chunk(name).running, running)
+    assert "the next chunk waits for room: /data is full" in status.lines(
+        screen.workspace, gathered(screen)
+    )
     # done, or failed, by an attempt before this one
     write_json(screen.workspace.chunk(name).running, {**running, "log": "/gone", "decided": 1})
     assert gathered(screen).under_way == 1
