@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpcp import processes
-from bpcp.limits import GB, read_limits
+from bpcp.limits import GB, cgroup_folders, read_limits
 from bpcp.processes import ATTEMPT
 from bpcp.staging import free_bytes
 from bpcp.workspace import Json, Workspace
@@ -91,11 +91,13 @@ def at_work(proc: Path = processes.PROC) -> list[AtWork]:
         if not entry.isdigit():
             continue
         with suppress(OSError, ValueError):
+            # each leads a session, and few others do; what it started itself is its own
+            if os.getsid(int(entry)) != int(entry):
+                continue
             pairs = (proc / entry / "environ").read_bytes().split(b"\0")
             marks = dict(p.split(b"=", 1) for p in pairs if p.startswith(b"BPCP_") and b"=" in p)
             process = processes.read(int(entry), proc) if ATTEMPT.encode() in marks else None
-            # what it started itself is its own
-            if process and process.pid == process.session:
+            if process:
                 needs_mb = float(marks.get(NEEDS.encode(), b"0"))
                 found.append(
                     AtWork(
@@ -146,15 +148,16 @@ def turn(workspace: Workspace, need: Callable[[], Need]) -> Iterator[Need]:
     Parameters
     ----------
     need : callable
-        Gives what it needs; asked at each look, for it is learned from the others.
+        Gives what it needs; asked before each look, for it is learned from the others.
     """
     handle = _open(workspace)
     # unknown: whoever died while it waited left words
     said: str | None = None
+    # all others wait for who has the turn: what takes a while is done before
+    wanted = need()
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         while True:
-            wanted = need()
             why = shortage(workspace, wanted, at_work(), free_mb(), free_bytes(wanted.at))
             if why != said:
                 _say(handle, why)
@@ -163,6 +166,7 @@ def turn(workspace: Workspace, need: Callable[[], Need]) -> Iterator[Need]:
             if not why:
                 break
             time.sleep(_LOOK_S)
+            wanted = need()
         yield wanted
     finally:
         if said:
@@ -262,14 +266,28 @@ def must_yield(workspace: Workspace, pid: int) -> bool:
     return len(there) > 1 and youngest is not None and youngest.pid == pid
 
 
-def kills_so_far(proc: Path = processes.PROC) -> int:
-    """Count the processes of this machine that were killed for memory since it was started."""
+def kills_so_far(proc: Path = processes.PROC, cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Count the processes that were killed for memory: of the own control group, or of the machine.
+
+    Source: Documentation/admin-guide/cgroup-v2.rst (memory.events) and cgroup-v1/memory.rst.
+    """
     with suppress(OSError):
-        for line in (proc / "vmstat").read_text(encoding="ascii").splitlines():
+        membership = (proc / "self" / "cgroup").read_text(encoding="utf-8")
+        for folder in cgroup_folders(membership, cgroups):
+            for name in ("memory.events", "memory.oom_control"):
+                count = _count(folder / name)
+                if count is not None:
+                    return count
+    return _count(proc / "vmstat") or 0
+
+
+def _count(path: Path) -> int | None:
+    with suppress(OSError):
+        for line in path.read_text(encoding="ascii").splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill":
                 return int(count)
-    return 0
+    return None
 
 
 def kill_first(pid: int) -> None:

@@ -10,7 +10,6 @@ This runs once for each chunk, so it imports nothing heavy.
 
 from __future__ import annotations
 
-import errno
 import shutil
 import signal
 import sys
@@ -27,13 +26,12 @@ from typing import TypeVar
 from bpcp import admission, imagelist, staging
 from bpcp.attempt import Attempt, Task, Unit, now
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.failure import Kind, kind_of
+from bpcp.failure import Kind, is_full, kind_of
 from bpcp.isolate import Account, Isolation
 from bpcp.publish import clear, move, publish, sha256
 from bpcp.readable import Images
 from bpcp.workspace import Json, Workspace, hold, of_status, read_json, write_json
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _Made = TypeVar("_Made")
 
 
@@ -138,7 +136,7 @@ def _images(task: Task) -> Iterator[Task]:
     from bpcp import fetch
 
     task.workspace.attempts.mkdir(parents=True, exist_ok=True)
-    name = f"bpcp-{task.paths.id}-images-"
+    name = f"{task.workspace.attempt_prefix}{task.paths.id}-images-"
     with tempfile.TemporaryDirectory(prefix=name, dir=task.workspace.attempts) as folder:
         found = fetch.for_one(task.workspace, task.paths.id, task.run, Path(folder))
         yield replace(task, inputs=found)
@@ -206,8 +204,7 @@ def _with_room(task: Task, size: int, write: Callable[[], _Made]) -> _Made:
         try:
             return write()
         except (OSError, BpcpError) as error:
-            cause = error if isinstance(error, OSError) else error.__cause__
-            if not (isinstance(cause, OSError) and cause.errno in _FULL):
+            if not is_full(error):
                 raise
         clear(task.workspace.analysis, task.paths)
         # a quota, or too many files, leave no other way than to try now and then
@@ -235,10 +232,14 @@ def _or_say_why(task: Task) -> Json:
     """Run a chunk; where that can't be done at all, leave the reason for whoever asks later."""
     try:
         return run_chunk(task)
-    except (BpcpError, OSError) as error:
-        code = error.code if isinstance(error, BpcpError) else Exit.CANNOT_CREATE
-        with suppress(BpcpError):
-            write_json(task.paths.error, {"reason": str(error), "code": int(code)})
+    except Exception as error:
+        code, reason = Exit.BUG, f"{type(error).__name__}: {error}"
+        if isinstance(error, BpcpError):
+            code, reason = error.code, str(error)
+        elif isinstance(error, OSError):
+            code, reason = Exit.CANNOT_CREATE, str(error)
+        with suppress(BpcpError, OSError):
+            write_json(task.paths.error, {"reason": reason, "code": int(code)})
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 from dataclasses import dataclass, field
@@ -148,6 +149,12 @@ def lost_writes(log: Path) -> str:
     if found := _LOST.search(said) or NO_ROOM.search(said):
         return f"measurements were lost: {found[found.lastindex or 0]}"
     return ""
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether something failed as a disk, or somebody's share of it, was full."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def last_lines(log: Path) -> tuple[str, ...]:

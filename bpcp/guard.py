@@ -84,7 +84,7 @@ def _by_hand(workspace: Workspace) -> list[str]:
         # one that makes no sense protects nobody
         with suppress(KeyError, TypeError, ValueError):
             pid = int(running["pid"])
-            if processes.read(pid) and not is_of_run(pid, str(workspace.status)):
+            if processes.is_alive(pid) and not is_of_run(pid, str(workspace.status)):
                 found.append(str(running["folder"]))
     return found
 
@@ -377,9 +377,10 @@ class Guard:
         if why and self._limit is None and self._something_succeeds():
             why = ""
         if why:
-            self._halted = True
             write_json(self._workspace.halted, {"why": why, "failed": self._tally.failed})
             os.kill(self._run_pid, HALT)
+            # not before: on a full disk it is tried again
+            self._halted = True
         if time.monotonic() >= self._next_round:
             for pid in self._rounds.look(self._tally.chunks()):
                 _note(self._workspace, f"event=stalled run_chunk={pid}")

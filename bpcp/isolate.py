@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bpcp import admission, cellprofiler, failure, learned
 from bpcp.attempt import SAVES_OUTSIDE, Attempt, Hunger, Task, Unit, attempted, has_room
+from bpcp.errors import BpcpError
 from bpcp.failure import Failure, Kind
 from bpcp.readable import Images
 from bpcp.workspace import Json
@@ -35,6 +36,10 @@ _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _CHANGED = Failure(Kind.CHANGED, "its files changed while they were read, twice")
 # How often an attempt may find a disk full that had room for it before.
 _MOST_FULL = 3
+# What a disk that was full has to have for an attempt to be prepared, in bytes, and how long it is
+# waited for at least: a quota can't be seen from here.
+_TO_START = 16_000_000
+_PAUSE_S = 5.0
 
 
 @dataclass
@@ -129,29 +134,44 @@ class Isolation:
 
     def run(self, units: Sequence[Unit]) -> None:
         """Run units, each process a range of them."""
+        workspace = self._task.workspace
         self._pending = ranges(units)[::-1]
         while self._pending:
             work = self._pending.pop()
-            first, last = work[0][0], work[-1][1]
-            admission.ensure_room(self._task.workspace)
-            home, hunger = self._home(first, last), self._hungry.get(first, Hunger())
-            decided = self._account.decided - self._decided
-            with attempted(self._task, first, last, home, hunger, decided) as attempt:
-                self._account.count(attempt)
-                if changed := self._images.changed(first, last):
-                    self._again(work, changed, attempt.log)
-                    continue
-                if not attempt.verdict.faults and not attempt.lost:
-                    self._alike.clear()
-                    self._account.parts.append(self._publish(attempt))
-                    continue
-                if attempt.yielded:
-                    # nobody's fault; it waits for memory before it starts again
-                    self._pending.append(work)
-                    continue
-                found = diagnose(attempt, self._task.run)
-                full = _ran_out_of_room(self._task, attempt)
-            self._failed(work, found, attempt, full=full)
+            admission.ensure_room(workspace)
+            home = self._home(work[0][0], work[-1][1])
+            try:
+                self._attempt(work, home)
+            except (OSError, BpcpError) as error:
+                if not failure.is_full(error):
+                    raise
+                # it was full before CellProfiler could be started
+                self._pending.append(work)
+                if home == workspace.attempts:
+                    admission.await_room(workspace, _TO_START, _PAUSE_S)
+                else:
+                    self._account.no_room = True
+
+    def _attempt(self, work: list[Unit], home: Path) -> None:
+        first, last = work[0][0], work[-1][1]
+        hunger = self._hungry.get(first, Hunger())
+        decided = self._account.decided - self._decided
+        with attempted(self._task, first, last, home, hunger, decided) as attempt:
+            self._account.count(attempt)
+            if changed := self._images.changed(first, last):
+                self._again(work, changed, attempt.log)
+                return
+            if not attempt.verdict.faults and not attempt.lost:
+                self._alike.clear()
+                self._account.parts.append(self._publish(attempt))
+                return
+            if attempt.yielded:
+                # nobody's fault; it waits for memory before it starts again
+                self._pending.append(work)
+                return
+            found = diagnose(attempt, self._task.run)
+            full = _ran_out_of_room(self._task, attempt)
+        self._failed(work, found, attempt, full=full)
 
     def _again(self, work: list[Unit], changed: list[int], log: Path) -> None:
         """Run work again whose images changed meanwhile; those that change twice have failed."""

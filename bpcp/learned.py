@@ -6,9 +6,11 @@ This is part of every chunk, so it imports nothing heavy.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from statistics import median
 
+from bpcp.errors import BpcpError
 from bpcp.slots import known
 from bpcp.workspace import Json, Workspace, read_json, write_json
 
@@ -23,8 +25,6 @@ _MOST_GUESSED = 1e9
 _SLACK = 64 * MB
 # So many times what the slowest took for each image set is too long.
 _TOO_LONG = 10
-# So many chunks that are done say more of memory than one that was killed for it.
-_ENOUGH = 3
 # So many times what most of them took is usual; what took more was one of a kind.
 _USUAL = 1.5
 # One CellProfiler process on ordinary fields of view; measured 330 to 510 MB.
@@ -64,9 +64,9 @@ def time_limit(workspace: Workspace, image_sets: int, least_s: float) -> float |
 def process_mb(workspace: Workspace, run: Json) -> float:
     """Give the memory that a CellProfiler process takes at its peak, in MB of 1024² bytes.
 
-    By the last profile, and by chunks that are done; while these are few, by what was killed for
-    it as well; where nothing was measured, as most do. An image set that takes far more than others
-    does not count: it runs again by a measure of its own.
+    By the last profile, and by chunks that are done; while there are none, by what was killed for
+    it; where nothing was measured, as most do. An image set that takes far more than others does
+    not count: it runs again by a measure of its own.
     """
     found = []
     if profile := known(workspace, run["file_sha256"]):
@@ -75,7 +75,7 @@ def process_mb(workspace: Workspace, run: Json) -> float:
     if done:
         found.append(min(max(done), _USUAL * median(done)))
     dead = read_json(workspace.memory)
-    if dead and len(done) < _ENOUGH and dead["pipeline_sha256"] == run["pipeline_sha256"]:
+    if dead and not done and dead["pipeline_sha256"] == run["pipeline_sha256"]:
         found.append(float(dead["process_mb"]))
     return max(found, default=_PROCESS_MB)
 
@@ -86,7 +86,9 @@ def took_too_much(workspace: Workspace, run: Json, peak_mb: float) -> float:
     Gives what it needs, in the same unit.
     """
     mb = max(1.25 * peak_mb, process_mb(workspace, run))
-    write_json(workspace.memory, {"pipeline_sha256": run["pipeline_sha256"], "process_mb": mb})
+    # where not even that has room, it is not remembered
+    with suppress(BpcpError, OSError):
+        write_json(workspace.memory, {"pipeline_sha256": run["pipeline_sha256"], "process_mb": mb})
     return mb
 
 

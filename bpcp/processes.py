@@ -72,6 +72,12 @@ def read(pid: int, proc: Path = PROC) -> Process | None:
     )
 
 
+def is_alive(pid: int) -> bool:
+    """Tell whether there is such a process; one that is dead and not yet waited for is none."""
+    found = read(pid)
+    return found is not None and found.state != "Z"
+
+
 def everyone(proc: Path = PROC) -> Iterator[Process]:
     """Read all processes of this machine, or of this container."""
     for name in os.listdir(proc):  # noqa: PTH208 -- names are enough

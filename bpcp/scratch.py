@@ -58,14 +58,8 @@ def sweep(name: str, at: Path | None = None) -> None:
     prefix = _prefix(name)
     for folder in _listed(at or Path(tempfile.gettempdir()), prefix):
         pid = folder.name[len(prefix) :].partition("-")[0]
-        if pid.isdigit() and _is_dead(int(pid)) and is_ours(folder, prefix):
+        if pid.isdigit() and not processes.is_alive(int(pid)) and is_ours(folder, prefix):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_dead(pid: int) -> bool:
-    found = processes.read(pid)
-    # who started it may be slow to notice
-    return found is None or found.state == "Z"
 
 
 def _prefix(name: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpcp import admission, imagelist
+from bpcp import admission, imagelist, processes
 from bpcp.cellprofiler import finished_in
 from bpcp.errors import Exit, Parser, run_main
 from bpcp.failure import kind_of
@@ -89,7 +88,7 @@ def gather(workspace: Workspace) -> State:
     for planned in plan:
         done = verdict(workspace, planned)
         running = read_json(workspace.chunk(planned.id).running)
-        at_work = bool(running and _alive(int(running["pid"])))
+        at_work = bool(running and processes.is_alive(int(running["pid"])))
         if running and at_work:
             state.chunks_running += 1
             finished = finished_in(running["log"], int(run["last_module"]))[1]
@@ -113,16 +112,6 @@ def gather(workspace: Workspace) -> State:
         (workspace.analysis / path).is_file() for path in merged["tables"]
     )
     return state
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _failures(workspace: Workspace, planned: Planned, failed: Sequence[Json]) -> list[Json]:

@@ -83,8 +83,9 @@ def clear_leftovers(workspace: Workspace) -> list[Path]:
 
 def _is_of_one_running(workspace: Workspace, name: str) -> bool:
     """Tell whether a private folder is of a chunk that somebody runs by hand, by its name."""
-    chunks = (workspace.chunk(word) for word in name.split("-"))
-    return any(paths.lock.is_file() and _is_running(paths) for paths in chunks)
+    chunk_id = name.removeprefix(workspace.attempt_prefix).rpartition("-")[0]
+    paths = workspace.chunk(chunk_id.removesuffix("-images"))
+    return paths.lock.is_file() and _is_running(paths)
 
 
 def _is_running(paths: ChunkPaths) -> bool:

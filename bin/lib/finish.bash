@@ -45,7 +45,7 @@ close_run() {
 # finish_run SLOTS STARTED BEFORE KEEP FORMAT... -- COMMAND... -- brings what chunks wrote together,
 # audits it, and ends; KEEP leaves the chunks' tables as they are. COMMAND is what goes on.
 finish_run() {
-  local slots=$1 started=$2 before=$3 keep=$4 formats=() audited=0
+  local slots=$1 started=$2 before=$3 keep=$4 formats=() audited=0 beside
   shift 4
   while [[ $1 != -- ]]; do
     formats+=("--format=$1")
@@ -61,7 +61,8 @@ finish_run() {
   told "audit"
   step bpcp.audit "--dataset=$dataset" "--pipeline=$pipeline" --quick --quiet >&2 || audited=$?
   [[ -z $STOPPED ]] || leave 75 "$@"
-  if [[ $(python_step bpcp.todo "$STATUS_DIR" --beside) == *upload* ]]; then
+  beside=$(python_step bpcp.todo "$STATUS_DIR" --beside) || leave $? "$@"
+  if [[ $beside == *upload* ]]; then
     told "send: what is left, and verify all"
     step bpcp.sync out "--dataset=$dataset" "--pipeline=$pipeline" ${quiet:+-q} || leave $? "$@"
   fi

@@ -33,6 +33,9 @@ need_tools() {
   if [[ ${#missing[@]} -gt 0 ]]; then
     die 69 "missing: ${missing[*]}" "$BPCP_ROOT/ami_setup/install.sh"
   fi
+  if [[ ! -d ${TMPDIR:-/tmp} || ! -w ${TMPDIR:-/tmp} ]]; then
+    die 73 "can't write to TMPDIR: ${TMPDIR:-/tmp}" "let TMPDIR name a folder that is there, or unset it"
+  fi
   if ! parallel --version 2>/dev/null | grep -q '^GNU parallel'; then
     die 69 "$(command -v parallel) is not GNU parallel" "remove moreutils' parallel, then: $BPCP_ROOT/ami_setup/install.sh"
   fi
@@ -100,6 +103,15 @@ nap() {
   fi
 }
 
+# is_child PID -- tells whether a process is still a child of this one; one that ended was waited for
+# at once, and its number may be another program's by now
+is_child() {
+  local line
+  { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
+  line=${line##*) }
+  [[ ${line#* } == "$$ "* ]]
+}
+
 # end_guard -- lets the guard end what is left of the run, and waits for it
 end_guard() {
   local tick
@@ -107,11 +119,12 @@ end_guard() {
   unset BPCP_RUN
   # longer than it takes to end what doesn't listen
   for ((tick = 0; tick < 250; tick++)); do
-    kill -USR1 "$GUARD" 2>/dev/null || break
+    is_child "$GUARD" || break
+    kill -USR1 "$GUARD" 2>/dev/null || :
     kill -CONT "$GUARD" 2>/dev/null || :
     nap "$tick"
   done
-  kill -KILL "$GUARD" 2>/dev/null || :
+  ! is_child "$GUARD" || kill -KILL "$GUARD" 2>/dev/null || :
   wait "$GUARD" 2>/dev/null || :
 }
 
@@ -259,7 +272,7 @@ await() {
   while :; do
     code=0
     wait "$1" || code=$?
-    kill -0 "$1" 2>/dev/null || break
+    is_child "$1" || break
   done
   CHILD=''
   return "$code"
@@ -272,7 +285,7 @@ await_pool() {
   CHILD=$POOL
   # a signal may have come before there was a pool to tell
   [[ -z $STOPPED || -n $PACE ]] || end_pool
-  while kill -0 "$POOL" 2>/dev/null; do
+  while is_child "$POOL"; do
     code=0
     if [[ -z $PACE || $PACE == drain ]]; then
       wait "$POOL" || code=$?
@@ -316,8 +329,8 @@ end_helper() {
   local tick=0 waited=0
   [[ -n $1 ]] || return 0
   CHILD=$1
-  kill -TERM "$1" 2>/dev/null || :
-  while kill -0 "$1" 2>/dev/null && [[ $waited -lt $HELPER_PATIENCE ]]; do
+  ! is_child "$1" || kill -TERM "$1" 2>/dev/null || :
+  while is_child "$1" && [[ $waited -lt $HELPER_PATIENCE ]]; do
     kill -CONT "$1" 2>/dev/null || :
     nap "$tick"
     tick=$((tick + 1))
@@ -325,7 +338,7 @@ end_helper() {
       waited=$((waited + 1))
     fi
   done
-  [[ $waited -lt $HELPER_PATIENCE ]] || kill -KILL "$1" 2>/dev/null || :
+  ! is_child "$1" || [[ $waited -lt $HELPER_PATIENCE ]] || kill -KILL "$1" 2>/dev/null || :
   await "$1" 2>/dev/null || :
 }
 
@@ -347,17 +360,21 @@ record() {
 
 # launch SLOTS JOBLOG VERBOSE ID... -- starts GNU parallel over chunks; sets POOL
 launch() {
-  local slots=$1 joblog=$2 verbose=$3 id tasks=()
+  local slots=$1 joblog=$2 verbose=$3 id tasks=() tmpdir=${TMPDIR:-/tmp}
   for id in "${@:4}"; do
     # all are given as input: GNU parallel would replace a {} that stands in the command
-    tasks+=("$BPCP_ROOT/bin/bpcp" "$STATUS_DIR" "$id")
+    tasks+=("TMPDIR=${TMPDIR:-/tmp}" "$BPCP_ROOT/bin/bpcp" "$STATUS_DIR" "$id")
   done
+  if [[ -d /dev/shm && -w /dev/shm ]]; then
+    tmpdir=/dev/shm
+  fi
   # exec and setpriv: when GNU parallel dies, however, each run-chunk is told; setsid: a terminal's
-  # Ctrl-C is for the entry script alone, which gives chunks their time
+  # Ctrl-C is for the entry script alone, which gives chunks their time; --tmpdir: GNU
+  # parallel ends itself, and all chunks, where it finds TMPDIR full
   PARALLEL_SHELL=/bin/bash setpriv --pdeathsig TERM -- setsid parallel --plain --will-cite --quote \
     --jobs "$slots" --joblog "$joblog" --termseq "$POOL_TERMSEQ" \
-    --null --max-args 3 \
-    exec setpriv --pdeathsig TERM -- '{1}' run-chunk '{2}' '{3}' \
+    --tmpdir "$tmpdir" --null --max-args 4 \
+    exec env '{1}' setpriv --pdeathsig TERM -- '{2}' run-chunk '{3}' '{4}' \
     < <(printf '%s\0' "${tasks[@]}") > >(record "$verbose") 2>&1 &
   POOL=$!
 }
@@ -407,6 +424,9 @@ run_pool() {
       code=0
       await_pool || code=$?
     fi
+  fi
+  if [[ -z $STOPPED && $code -gt 101 ]]; then
+    say "GNU parallel ended with $code: $(grep '^parallel: ' "$EVENTS" | tail -n 1)"
   fi
   end_helper "$spot"
   end_helper "$progress"

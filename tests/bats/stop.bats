@@ -515,3 +515,32 @@ print(found["why"]); assert found["failed"] >= 10' "$state/halted.json"
   assert_failure 64
   assert [ ! -e "$state" ]
 }
+
+@test "a number that another program has by now is not ended" {
+  # shellcheck source=bin/lib/pool.bash
+  source "$root/bin/lib/pool.bash"
+  # a child of a child that ended is nobody's here
+  local other
+  other=$(sleep 60 >/dev/null 2>&1 3>&- & echo "$!")
+  refute is_child "$other"
+  end_helper "$other"
+  kill -0 "$other"
+  sleep 60 3>&- &
+  assert is_child "$!"
+  end_helper "$!"
+  refute is_child "$!"
+  kill "$other"
+}
+
+@test "a TMPDIR that is full ends nothing; one that is not there is 73" {
+  TMPDIR=$BATS_TEST_TMPDIR/nowhere go
+  assert_failure 73
+  [[ $stderr == *"can't write to TMPDIR: $BATS_TEST_TMPDIR/nowhere"* ]]
+  mkdir "$BATS_TEST_TMPDIR/full"
+  mount -t tmpfs -o size=64k none "$BATS_TEST_TMPDIR/full" 2>/dev/null || skip "only root can fill a disk here"
+  head -c 1M /dev/zero >"$BATS_TEST_TMPDIR/full/x" 2>/dev/null || :
+  TMPDIR=$BATS_TEST_TMPDIR/full go
+  umount "$BATS_TEST_TMPDIR/full"
+  assert_success
+  complete 6
+}

@@ -259,3 +259,22 @@ def test_with_no_room_for_a_state_file_nothing_begins(
     full.unlink()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_kills_for_memory_are_those_of_the_own_control_group(tmp_path: Path) -> None:
+    proc, top = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (proc / "vmstat").write_text("oom_kill_x 1\noom_kill 7\n")
+    (proc / "self" / "cgroup").write_text("0::/a/b\n")
+    # where no group says it, the machine's
+    assert admission.kills_so_far(proc, top) == 7
+    (top / "a" / "b").mkdir(parents=True)
+    (top / "a" / "memory.events").write_text("low 0\noom 9\noom_kill 5\n")
+    (top / "a" / "b" / "memory.events").write_text("low 0\noom 4\noom_kill 3\n")
+    assert admission.kills_so_far(proc, top) == 3
+    # version 1
+    (proc / "self" / "cgroup").write_text("5:memory:/c\n")
+    (top / "memory" / "c").mkdir(parents=True)
+    control = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"
+    (top / "memory" / "c" / "memory.oom_control").write_text(control)
+    assert admission.kills_so_far(proc, top) == 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from conftest import EXPORT, IDENTIFY, PROJECT, ROOT, SAVE, Screen, load_data, r
 
 from bpcp import chunk, closing, todo
 from bpcp.errors import Exit
-from bpcp.workspace import read_json, write_json
+from bpcp.workspace import hold, read_json, write_json
 
 
 def alive(pid: int) -> bool:
@@ -462,3 +463,41 @@ def test_a_workspace_that_was_moved_goes_on(
     assert screen.ran() == [["f3.tif"]]
     home = str(screen.workspace.analysis / "overlays")
     assert {r["PathName_Overlay"] for r in screen.table("Image.csv")} == {home}
+
+
+def test_twins_that_somebody_runs_by_hand_are_left_alone(screen: Screen) -> None:
+    """Chunks of the same rows are told apart by a number behind their name."""
+    screen.fill(1)
+    screen.plan("-q")
+    workspace = screen.workspace
+    (name,) = screen.chunks()
+    for twin in (f"{name}-2", f"{name}-3"):
+        shutil.copytree(workspace.chunk(name).folder, workspace.chunk(twin).folder)
+    folders = [
+        workspace.attempts / f"{workspace.attempt_prefix}{middle}-0123456789abcdef"
+        for middle in (name, f"{name}-2", f"{name}-2-images", f"{name}-3")
+    ]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    with hold(workspace.chunk(f"{name}-2").lock, "it"):
+        assert sorted(todo.clear_leftovers(workspace)) == sorted([folders[0], folders[3]])
+
+
+def test_what_nobody_foresaw_is_said_to_whoever_asks_later(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.fill(1)
+    screen.plan("-q")
+    (name,) = screen.chunks()
+
+    def broken(_: object) -> None:
+        raise RuntimeError("unable to close file")
+
+    monkeypatch.setattr(chunk, "run_chunk", broken)
+    with pytest.raises(RuntimeError):
+        chunk.main([str(screen.workspace.status), name])
+    found = read_json(screen.workspace.chunk(name).error)
+    assert found == {"reason": "RuntimeError: unable to close file", "code": Exit.BUG}
+    lines, code = closing.words(screen.workspace, 1, 0, "again")
+    assert f"  chunk {name}: RuntimeError: unable to close file" in lines
+    assert code == Exit.BUG

@@ -505,3 +505,46 @@ def test_an_image_set_that_is_through_disproves_it_before_its_chunk_ends(
     watching.look()
     assert told == [4711]
     assert "succeeded" in (read_json(workspace.halted) or {})["why"]
+
+
+def test_what_a_dead_run_chunk_left_is_found_though_nobody_waited_for_it(planned: Screen) -> None:
+    """As in a container whose first process waits for nobody."""
+    workspace = planned.workspace
+    folder = str(workspace.attempts / "x")
+    marks = {RUN: str(workspace.status), ATTEMPT: folder}
+    with subprocess.Popen(["sleep", "60"]) as dead:
+        left = subprocess.Popen(["sleep", "60"], env={**os.environ, **marks})
+        try:
+            running = {"pid": dead.pid, "folder": folder, "log": "x"}
+            write_json(workspace.chunk(planned.chunks()[0]).running, running)
+            # as long as it lives, it is run by hand
+            assert guard.of_run(workspace) == []
+            dead.kill()
+            os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+            assert guard.of_run(workspace) == [left.pid]
+        finally:
+            left.kill()
+            left.wait()
+
+
+def test_a_disk_that_is_full_does_not_keep_a_hopeless_run_going(
+    planned: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        ends(planned.workspace, number, failed=2)
+    told: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _: told.append(pid))
+    watching = guard.Guard(planned.workspace, 4711, None)
+    watching._tally = tally(planned.workspace)
+
+    def full(*_: object) -> None:
+        raise BpcpError(Exit.CANNOT_CREATE, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guard, "write_json", full)
+        with pytest.raises(BpcpError):
+            watching.look()
+    assert told == []
+    watching.look()
+    watching.look()
+    assert told == [4711]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 from conftest import EXPORT, IDENTIFY, PROJECT, ROOT, Screen, load_data
 
-from bpcp import admission, isolate, learned, staging
+from bpcp import admission, isolate, staging
+from bpcp import attempt as attempt_module
 from bpcp.attempt import Attempt, Hunger
 from bpcp.errors import Exit
 from bpcp.failure import Kind
@@ -331,7 +333,6 @@ def test_one_killed_for_memory_runs_again_and_then_alone(
     assert dead is not None
     # of what it had at its peak, not of what it was thought to need
     assert dead["process_mb"] == 600
-    assert learned.process_mb(screen.workspace, screen.run_json()) == dead["process_mb"]
 
 
 def test_the_youngest_yields_where_memory_is_all_but_gone(
@@ -523,3 +524,44 @@ def test_a_disk_that_stays_full_is_named_after_a_while(
     assert verdict["failed"][0]["reason"] == "measurements were lost: No space left on device"
     # as often as room may run short, and once more
     assert verdict["cost"]["attempts"] == 4
+
+
+def full_once(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let preparing an attempt fail once."""
+    prepared = attempt_module._staged
+    left = [OSError(number, os.strerror(number))]
+
+    def staged(*args: Any) -> Any:
+        if left:
+            raise left.pop()
+        return prepared(*args)
+
+    monkeypatch.setattr(attempt_module, "_staged", staged)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_disk_that_is_full_before_it_starts_is_waited_for_or_left(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, elsewhere: bool
+) -> None:
+    screen.fill(2)
+    home = tmp_path / "home"
+    home.mkdir()
+    screen.plan("-q", "--chunk-size", "2", *(["-t", str(home)] if elsewhere else []))
+    full_once(monkeypatch, errno.ENOSPC)
+    waited: list[int] = []
+    monkeypatch.setattr(admission, "await_room", lambda _, size, __: waited.append(size))
+    (verdict,) = screen.run()
+    assert (verdict["failed"], verdict["cost"]["attempts"]) == ([], 1)
+    # what -t names is left for the run's own folder, where it would be waited for
+    assert waited == ([] if elsewhere else [16_000_000])
+    assert list(home.iterdir()) == []
+
+
+def test_what_is_no_matter_of_room_is_not_waited_for(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.fill(1)
+    screen.plan("-q")
+    full_once(monkeypatch, errno.EACCES)
+    with pytest.raises(PermissionError):
+        screen.run()

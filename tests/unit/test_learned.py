@@ -69,6 +69,11 @@ def test_memory_is_learned_from_what_is_known(screen: Screen) -> None:
     profile = {"pipeline_sha256": sha256(screen.pipeline), "prediction": {"process_mb": 555.0}}
     write_json(workspace.profile, profile)
     assert learned.process_mb(workspace, run) == 555
+    # what is done says more than what was killed
+    assert learned.took_too_much(workspace, run, 500) == 1.25 * 500
+    assert learned.process_mb(workspace, run) == 555
+    for chunk in screen.chunks():
+        workspace.chunk(chunk).done.unlink()
     for _ in range(5):
         learned.took_too_much(workspace, run, 500)
     assert learned.process_mb(workspace, run) == 1.25 * 500

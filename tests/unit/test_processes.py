@@ -186,3 +186,15 @@ def test_what_starts_others_meanwhile_is_ended_with_them(children: Children) -> 
     assert end_marked(RUN, "breeds", kindly_s=0.2) == []
     wait_for(lambda: gone(child.pid))
     assert marked(RUN, "breeds") == []
+
+
+def test_one_that_is_dead_and_not_waited_for_is_not_alive() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        assert processes.is_alive(child.pid)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        found = processes.read(child.pid)
+        assert found is not None
+        assert found.state == "Z"
+        assert not processes.is_alive(child.pid)
+    assert not processes.is_alive(child.pid)
