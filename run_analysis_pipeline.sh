@@ -52,14 +52,15 @@
 #       --endpoint-url URL  another S3 service than Amazon's
 #       --profile NAME      a profile of the AWS CLI's configuration
 #       --cloudwatch GROUP  send the run's events to this CloudWatch log group
-#       --retries N         tries again what may pass a second time: a crash, a timeout,
-#                           memory (default: 1)
+#       --retries N         tries again what may pass a second time: a crash, a stall,
+#                           a timeout (default: 1)
 #       --stall-min MIN     end a CellProfiler that shows no life for so long: no log
 #                           line, no CPU (default: 10)
 #       --max-failures N    stop when so many image sets have failed, or N% of all
 #                           (default: when nothing of the first chunks succeeded)
-#       --grace-s SECONDS   on Ctrl-C, let chunks that run finish for so long (default:
-#                           5); a second Ctrl-C ends them at once
+#       --grace-s SECONDS   on Ctrl-C, TERM or a closed terminal, let chunks that run
+#                           finish for so long (default: 5); a second Ctrl-C ends
+#                           them at once
 #       --format NAME       also write the tables as parquet or sqlite
 #       --keep-chunks       leave the chunks' tables as they are; otherwise they are
 #                           compressed once they are merged
@@ -73,10 +74,11 @@
 # AWS_ variables that the AWS CLI knows. On a spot instance its two-minute notice is
 # watched for: no new chunks, what is done goes to the bucket, exit 75.
 #
-# Exit status: 0 all done; 1 some image sets failed, they are listed; 64 wrong
-# command line; 65 malformed input; 66 missing input; 69 a tool is missing; 73
-# cannot create output; 74 copying to or from S3 failed; 75 stopped early, the same
-# command goes on; 77 no permission; 78 a bad setting, such as no credentials.
+# Exit status: 0 all done; 1 some image sets failed, they are listed, or the run was
+# given up, or the result does not add up; 64 wrong command line; 65 malformed
+# input; 66 missing input; 69 a tool is missing; 73 cannot create output; 74 copying
+# to or from S3 failed; 75 stopped early, or another run is at work: the same command
+# goes on; 77 no permission; 78 a bad setting, such as no credentials.
 #
 # Example: ./run_analysis_pipeline.sh -d demo -p demo/pipelines/demo.cppipe
 set -euo pipefail

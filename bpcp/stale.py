@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from bpcp.workspace import Json, Planned, Workspace, read_json, verdict, write_j
 def supersede(workspace: Workspace, digests: dict[str, str]) -> None:
     """Remember the files of verdicts that no longer count, so that the merge can clear them."""
     if workspace.chunks.is_dir():
-        verdicts = [read_json(folder / "done.json") for folder in workspace.chunks.iterdir()]
-        _remember(workspace, [v for v in verdicts if v and v["digest"] != digests.get(v["chunk"])])
+        verdicts = (read_json(folder / "done.json") for folder in workspace.chunks.iterdir())
+        _remember(workspace, (v for v in verdicts if v and v["digest"] != digests.get(v["chunk"])))
 
 
-def _remember(workspace: Workspace, verdicts: Sequence[Json]) -> None:
+def _remember(workspace: Workspace, verdicts: Iterable[Json]) -> None:
     files = {f["path"]: f["sha256"] for v in verdicts for p in v["parts"] for f in p["files"]}
     if files:
         write_json(workspace.superseded, {**(read_json(workspace.superseded) or {}), **files})

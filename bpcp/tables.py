@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as Set
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -115,9 +116,20 @@ class Summary:
     def from_json(found: dict[str, Any]) -> Summary:
         """Read what `to_json` gave; without `rows_by_image`."""
         s = found["shape"]
-        shape = Shape(Kind(s["kind"]), s["delimiter"], s["heads"], tuple(s["header"]))
-        spellings = tuple(Spelling(x) for x in found["spellings"])
+        shape = _shape(s["kind"], s["delimiter"], s["heads"], tuple(s["header"]))
+        spellings = _spellings(tuple(found["spellings"]))
         return Summary(shape, found["rows"], spellings, counts=found.get("counts", {}))
+
+
+# thousands of chunks write tables of the same columns
+@lru_cache(maxsize=4096)
+def _shape(kind: str, delimiter: str, heads: int, header: tuple[str, ...]) -> Shape:
+    return Shape(Kind(kind), delimiter, heads, header)
+
+
+@lru_cache(maxsize=4096)
+def _spellings(values: tuple[str, ...]) -> tuple[Spelling, ...]:
+    return tuple(Spelling(value) for value in values)
 
 
 class BrokenTableError(Exception):

@@ -456,13 +456,29 @@ def hold(path: Path, what: str, wait_s: float = 0) -> Iterator[None]:
         os.close(handle)
 
 
+# The long lists that verdicts have in common.
+_LISTS = ("header", "spellings")
+_seen: dict[tuple[str, ...], list[str]] = {}
+
+
 def read_json(path: Path) -> Json | None:
     """Read a state file; None where there is none, or none that is whole."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        found = json.loads(text, object_hook=_with_shared_lists)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _with_shared_lists(found: Json) -> Json:
+    """Let what thousands of verdicts say of the same columns be there once; nobody changes it."""
+    for name in _LISTS:
+        words = found.get(name)
+        if isinstance(words, list) and all(isinstance(word, str) for word in words):
+            own = [sys.intern(word) for word in words]
+            found[name] = _seen.setdefault(tuple(own), own)
+    return found
 
 
 def write_json(path: Path, content: Json) -> None:

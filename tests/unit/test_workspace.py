@@ -133,6 +133,20 @@ def test_json_is_written_whole_and_readable(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o666 & ~mask
 
 
+def test_what_verdicts_have_in_common_is_there_once(tmp_path: Path) -> None:
+    """Thousands of them, of thousands of columns each, are read by the plan and the merge."""
+    said = {"parts": [{"header": ["Area", "Count"], "spellings": ["float", 3]}]}
+    for name in ("a", "b"):
+        write_json(tmp_path / name, said)
+    one, two = (read_json(tmp_path / name) for name in ("a", "b"))
+    assert one == two == said
+    assert one is not None
+    assert two is not None
+    assert one["parts"][0]["header"] is two["parts"][0]["header"]
+    # what makes no sense is left as it is
+    assert one["parts"][0]["spellings"] is not two["parts"][0]["spellings"]
+
+
 def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"name": os.fsdecode(b"\xff")})
