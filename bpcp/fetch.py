@@ -27,8 +27,9 @@ from pathlib import Path
 from threading import Lock
 from typing import NoReturn
 
-from bpcp import imagelist, learned, s3, staging
+from bpcp import imagelist, s3, staging
 from bpcp.background import Told, serve
+from bpcp.chunk import learned
 from bpcp.disks import mount_of
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.limits import GB, read_limits

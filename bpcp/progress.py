@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bpcp import admission
 from bpcp.cellprofiler import finished_in
+from bpcp.chunk import admission
 from bpcp.errors import Exit, Parser, run_main
 from bpcp.workspace import Planned, Workspace, of_status, read_json, read_plan, verdict
 

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bpcp import fetch, learned
+from bpcp import fetch
+from bpcp.chunk import learned
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.limits import GB, Limits, read_limits, to_bytes
 from bpcp.slots import process_gb

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bpcp import imagelist
 from bpcp.check.look import look
-from bpcp.chunk import load
+from bpcp.chunk.__main__ import load
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.todo import failed
 from bpcp.workspace import Workspace, of_status, read_json, write_json

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpcp import admission, imagelist, processes
+from bpcp import imagelist, processes
 from bpcp.cellprofiler import finished_in
+from bpcp.chunk import admission
 from bpcp.errors import Exit, Parser, run_main
 from bpcp.failure import kind_of
 from bpcp.merge import state_of

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from bpcp import __version__, binding, cellprofiler, plan
+from bpcp.chunk.verdict import Expected
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.limits import Limits, read_limits
 from bpcp.profile import instances, massif, words
@@ -27,7 +28,6 @@ from bpcp.profile.samples import Candidate, deal, different, draw
 from bpcp.profile.trial import Subject, bench, subject_of
 from bpcp.publish import sha256
 from bpcp.slots import asked, fit, free_mb, known
-from bpcp.verdict import Expected
 from bpcp.workspace import Json, locked, write_json, write_text
 
 SAMPLES = 5

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bpcp import cellprofiler, imagelist, pipeline, plan
+from bpcp.chunk.verdict import Expected, judge
 from bpcp.cut import Cut, chunks_of, order
 from bpcp.database import empty
 from bpcp.errors import BpcpError, Exit
@@ -20,7 +21,6 @@ from bpcp.mend import Mend
 from bpcp.profile.measure import Observed, Work, observe
 from bpcp.profile.samples import Candidate, candidates
 from bpcp.settings import Settings, settings_of
-from bpcp.verdict import Expected, judge
 from bpcp.vet import vet
 from bpcp.workspace import Workspace, locate
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from s3server import bucket, close_off, one_proxy, proxy, server  # noqa: F401 -- fixtures
 
-from bpcp import chunk, merge, plan, status, todo
+from bpcp import merge, plan, status, todo
+from bpcp.chunk import __main__ as chunk
 from bpcp.errors import BpcpError, Exit
 from bpcp.workspace import Json, Workspace, locate, read_json, read_plan, verdict
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from conftest import Screen
 
-from bpcp import admission, processes
-from bpcp.admission import AtWork, Need, shortage
+from bpcp import processes
+from bpcp.chunk import admission
+from bpcp.chunk.admission import AtWork, Need, shortage
 from bpcp.workspace import Workspace
 
 HERE = Path("/base/status/d/t")

@@ -11,10 +11,10 @@ from urllib.request import pathname2url
 import pytest
 from conftest import HOSTILE
 
+from bpcp.chunk.verdict import Expected, Verdict, judge
 from bpcp.database import file as database
 from bpcp.pipeline import Module
 from bpcp.tables import BrokenTableError, Kind
-from bpcp.verdict import Expected, Verdict, judge
 
 # An image set: its number, its plate, and the areas of its nuclei.
 ImageSet = tuple[int, str, Sequence[float]]

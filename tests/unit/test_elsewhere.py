@@ -14,7 +14,8 @@ import pytest
 from conftest import EXPORT, SAVE, Screen, load_data, refused
 from s3server import Bucket, Proxy
 
-from bpcp import chunk, fetch, imagelist, staging, todo
+from bpcp import fetch, imagelist, staging, todo
+from bpcp.chunk import __main__ as chunk
 from bpcp.errors import Exit
 from bpcp.workspace import Json, hold, read_json, write_json
 

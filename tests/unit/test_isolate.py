@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 from conftest import EXPORT, IDENTIFY, PROJECT, ROOT, Screen, load_data
 
-from bpcp import admission, isolate, staging
-from bpcp import attempt as attempt_module
-from bpcp.attempt import Attempt, Hunger
+from bpcp import staging
+from bpcp.chunk import admission, isolate
+from bpcp.chunk import attempt as attempt_module
+from bpcp.chunk.attempt import Attempt, Hunger
+from bpcp.chunk.isolate import diagnose
+from bpcp.chunk.verdict import Verdict
 from bpcp.errors import Exit
 from bpcp.failure import Kind
-from bpcp.isolate import diagnose
-from bpcp.verdict import Verdict
 from bpcp.workspace import Json, read_json
 
 LOG = "Fri Nov 20 09:37:44 2026: Image # {}, module {} # {}: CPU_time = 0.01 secs, Wall_time = 0.00"
@@ -461,7 +462,7 @@ def test_a_disk_that_was_full_meanwhile_is_the_reason_though_the_log_is_empty(
     free = [0, 10**12]
     real = staging.free_bytes
     monkeypatch.setattr(
-        "bpcp.attempt.staging.free_bytes",
+        "bpcp.chunk.attempt.staging.free_bytes",
         lambda folder: (
             free.pop(0) if free and folder.parent == screen.workspace.attempts else real(folder)
         ),
@@ -493,7 +494,7 @@ def test_a_disk_that_was_full_meanwhile_is_no_place_for_measurements(
     free = [0, 10**12]
     real = staging.free_bytes
     monkeypatch.setattr(
-        "bpcp.attempt.staging.free_bytes",
+        "bpcp.chunk.attempt.staging.free_bytes",
         lambda folder: (
             free.pop(0) if free and folder.parent == screen.workspace.attempts else real(folder)
         ),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import Screen
 
-from bpcp import learned
+from bpcp.chunk import learned
 from bpcp.publish import sha256
 from bpcp.workspace import read_json, write_json
 

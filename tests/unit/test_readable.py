@@ -10,7 +10,8 @@ import pytest
 from conftest import Screen
 from PIL import Image
 
-from bpcp import isolate, plan
+from bpcp import plan
+from bpcp.chunk import isolate
 from bpcp.workspace import Json, read_json, write_json
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import write_csv
 
-from bpcp.verdict import Expected, Verdict, judge
+from bpcp.chunk.verdict import Expected, Verdict, judge
 
 IMAGE = ["Count_Nuclei", "ExecutionTime_01LoadData", "ImageNumber", "ModuleError_01LoadData"]
 NUCLEI = ["ImageNumber", "ObjectNumber", "Area"]

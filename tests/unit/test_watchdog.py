@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bpcp import processes
+from bpcp.chunk.watchdog import Watchdog
 from bpcp.failure import Kind
 from bpcp.processes import Process
-from bpcp.watchdog import Watchdog
 
 
 class Clock:

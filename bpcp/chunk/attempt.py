@@ -16,13 +16,14 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from bpcp import admission, cellprofiler, failure, imagelist, learned, processes, staging
+from bpcp import cellprofiler, failure, imagelist, processes, staging
+from bpcp.chunk import admission, learned
+from bpcp.chunk.verdict import Expected, Verdict, judge
+from bpcp.chunk.watchdog import Watchdog
 from bpcp.database import empty
 from bpcp.failure import STALL_MIN, Kind
 from bpcp.imagelist import Row
 from bpcp.staging import Inputs
-from bpcp.verdict import Expected, Verdict, judge
-from bpcp.watchdog import Watchdog
 from bpcp.workspace import ChunkPaths, Json, Workspace, write_json
 
 # What bpcp itself puts into an attempt's folder, and asks CellProfiler to.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bpcp import failure, imagelist
-from bpcp.attempt import Task
+from bpcp.chunk.attempt import Task
 from bpcp.failure import Failure
 from bpcp.imagelist import Row
 from bpcp.staging import Inputs

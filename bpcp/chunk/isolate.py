@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpcp import admission, cellprofiler, failure, learned
-from bpcp.attempt import SAVES_OUTSIDE, Attempt, Hunger, Task, Unit, attempted, has_room
+from bpcp import cellprofiler, failure
+from bpcp.chunk import admission, learned
+from bpcp.chunk.attempt import SAVES_OUTSIDE, Attempt, Hunger, Task, Unit, attempted, has_room
+from bpcp.chunk.readable import Images
 from bpcp.errors import BpcpError
 from bpcp.failure import Failure, Kind
-from bpcp.readable import Images
 from bpcp.workspace import Json
 
 _PROGRESS = re.compile(cellprofiler.MODULE_DONE)

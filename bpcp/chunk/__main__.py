@@ -23,13 +23,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-from bpcp import admission, imagelist, staging
-from bpcp.attempt import Attempt, Task, Unit, now
+from bpcp import imagelist, staging
+from bpcp.chunk import admission
+from bpcp.chunk.attempt import Attempt, Task, Unit, now
+from bpcp.chunk.isolate import Account, Isolation
+from bpcp.chunk.readable import Images
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.failure import Kind, is_full, kind_of
-from bpcp.isolate import Account, Isolation
 from bpcp.publish import clear, move, publish, sha256
-from bpcp.readable import Images
 from bpcp.workspace import Json, Workspace, hold, of_status, read_json, write_json
 
 _Made = TypeVar("_Made")
