@@ -171,7 +171,7 @@ main() {
   parse "$@"
   local slots started before
   started=$(date +%s)
-  [[ -z $MAX_FAILURES ]] || python_step bpcp.guard . "--max-failures=$MAX_FAILURES" --check
+  [[ -z $MAX_FAILURES ]] || python_step bpcp.run.guard . "--max-failures=$MAX_FAILURES" --check
   slots=$(slots_of "$jobs" "$dataset" "$pipeline" "$quiet")
   # with =, for a name may begin with a dash
   plan+=("--dataset=$dataset" "--pipeline=$pipeline" --slots "$slots" ${quiet:+-q} "${access[@]}")
@@ -196,7 +196,7 @@ main() {
   if [[ -n $ramdisk ]]; then
     make_ramdisk "$slots" || leave $? "$0" "$@"
   fi
-  before=$(python_step bpcp.closing "$STATUS_DIR" --before)
+  before=$(python_step bpcp.run.closing "$STATUS_DIR" --before)
   told "run: CellProfiler's logs are in $LOG_DIR"
   run_pool "$slots" "$quiet" "$verbose"
   finish_run "$slots" "$started" "$before" "$keep" "${formats[@]}" -- "$0" "$@"

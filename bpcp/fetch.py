@@ -33,10 +33,10 @@ from bpcp.chunk import learned
 from bpcp.disks import mount_of
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.limits import GB, read_limits
+from bpcp.run.todo import left
 from bpcp.slots import process_gb
 from bpcp.sources import Source
 from bpcp.staging import Inputs
-from bpcp.todo import left
 from bpcp.workspace import ChunkPaths, Json, Workspace, hold, of_status, read_json, write_json
 
 _LOOK_S = 0.3

@@ -49,7 +49,7 @@ class Holder:
     def words(self, now: datetime | None = None) -> str:
         """Say it to people, with how long ago that was."""
         # light modules import this one
-        from bpcp.progress import duration
+        from bpcp.run.progress import duration
 
         said = f"process {self.pid} on {self.host}, since {self.since}"
         try:

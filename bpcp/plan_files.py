@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bpcp import imagelist, stale
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagesets import Made
-from bpcp.todo import clear_leftovers
+from bpcp.run.todo import clear_leftovers
 from bpcp.workspace import Workspace, read_json, write_bytes, write_json, write_plan
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ leave() {
 close_run() {
   local wall code=0
   wall=$(($(date +%s) - $1))
-  python_step bpcp.closing "$STATUS_DIR" --wall-s "$wall" --before-s "$2" --audited "$3" \
+  python_step bpcp.run.closing "$STATUS_DIR" --wall-s "$wall" --before-s "$2" --audited "$3" \
     --ran "$LEFT" --go-on="$(go_on "${@:4}")" ${quiet:+--quiet} || code=$?
   event event=closed exit="$code" wall_s="$wall"
   exit "$code"
@@ -52,7 +52,7 @@ finish_run() {
     shift
   done
   shift
-  if [[ -n $STOPPED || -n $(python_step bpcp.todo "$STATUS_DIR" --undecided) ]]; then
+  if [[ -n $STOPPED || -n $(python_step bpcp.run.todo "$STATUS_DIR" --undecided) ]]; then
     close_run "$started" "$before" 0 "$@"
   fi
   told "merge"
@@ -61,7 +61,7 @@ finish_run() {
   told "audit"
   step bpcp.audit "--dataset=$dataset" "--pipeline=$pipeline" --quick --quiet >&2 || audited=$?
   [[ -z $STOPPED ]] || leave 75 "$@"
-  beside=$(python_step bpcp.todo "$STATUS_DIR" --beside) || leave $? "$@"
+  beside=$(python_step bpcp.run.todo "$STATUS_DIR" --beside) || leave $? "$@"
   if [[ $beside == *upload* ]]; then
     told "send: what is left, and verify all"
     step bpcp.sync out "--dataset=$dataset" "--pipeline=$pipeline" ${quiet:+-q} || leave $? "$@"

@@ -76,7 +76,7 @@ take_lock() {
     die 77 "can't write $LOCK" "it belongs to somebody else: $(stat -c %U -- "$LOCK" 2>/dev/null)"
   fi
   exec 9>>"$LOCK"
-  (run_python bpcp.enter "$STATUS_DIR" --handle 9 --pid "$$")
+  (run_python bpcp.run.enter "$STATUS_DIR" --handle 9 --pid "$$")
   export BPCP_LOCK_HELD=$LOCK
   # by this mark everything that comes of this start is known; see bpcp/processes.py
   export BPCP_RUN=$STATUS_DIR
@@ -87,7 +87,7 @@ start_guard() {
   # it hears USR1 alone, and that once it listens
   (
     trap '' INT TERM HUP USR1
-    run_python bpcp.guard "$STATUS_DIR" --run-pid "$$" ${MAX_FAILURES:+"--max-failures=$MAX_FAILURES"}
+    run_python bpcp.run.guard "$STATUS_DIR" --run-pid "$$" ${MAX_FAILURES:+"--max-failures=$MAX_FAILURES"}
   ) 9>&- &
   GUARD=$!
   AT_EXIT+=(end_guard)
@@ -384,7 +384,7 @@ launch() {
 run_pool() {
   local slots=$1 quiet=$2 verbose=${3:-} ids since
   [[ -z $STOPPED ]] || return 0
-  ids=$(python_step bpcp.todo "$STATUS_DIR" ${ONLY_FAILED:+--failed})
+  ids=$(python_step bpcp.run.todo "$STATUS_DIR" ${ONLY_FAILED:+--failed})
   # shellcheck disable=SC2086 # chunk ids are plain words
   set -- $ids
   LEFT=$#
@@ -392,7 +392,7 @@ run_pool() {
   since=$EPOCHSECONDS
   event event=start slots="$slots" chunks="$LEFT"
   local beside fetcher='' uploader='' progress='' spot logs='' code=0
-  beside=$(python_step bpcp.todo "$STATUS_DIR" --beside)
+  beside=$(python_step bpcp.run.todo "$STATUS_DIR" --beside)
   if [[ $beside == *fetch* ]]; then
     start_fetcher "$slots"
     fetcher=$FETCHER
@@ -402,20 +402,20 @@ run_pool() {
     uploader=$!
   fi
   launch "$slots" "$JOBLOG" "$verbose" "$@"
-  (run_python bpcp.spot "$$") 9>&- &
+  (run_python bpcp.run.spot "$$") 9>&- &
   spot=$!
   if [[ -n $LOG_GROUP ]]; then
-    (run_python bpcp.cloudwatch "$STATUS_DIR" "--group=$LOG_GROUP" "${LOG_ACCESS[@]}") 9>&- &
+    (run_python bpcp.run.cloudwatch "$STATUS_DIR" "--group=$LOG_GROUP" "${LOG_ACCESS[@]}") 9>&- &
     logs=$!
   fi
   if [[ -z $quiet ]]; then
-    (run_python bpcp.progress "$STATUS_DIR") 9>&- &
+    (run_python bpcp.run.progress "$STATUS_DIR") 9>&- &
     progress=$!
   fi
   await_pool || code=$?
   # GNU parallel counts failed jobs up to 101; more than that, and it was killed itself
   if [[ -z $STOPPED && $code -ge 1 && $code -le 101 ]]; then
-    ids=$(printf '%s\n' "$@" | python_step bpcp.lost "$STATUS_DIR" --since "$since")
+    ids=$(printf '%s\n' "$@" | python_step bpcp.run.lost "$STATUS_DIR" --since "$since")
     if [[ -n $ids && -z $STOPPED ]]; then
       # their run-chunk was killed: once more
       event event=again chunks="$(wc -w <<<"$ids")"
@@ -441,6 +441,6 @@ run_pool() {
 pack_chunks() {
   PARALLEL_SHELL=/bin/bash parallel --plain --will-cite --null --no-run-if-empty --quote \
     --jobs "$1" -n 50 gzip -1 --force --synchronous -- \
-    < <(run_python bpcp.todo "$STATUS_DIR" --tables) 2>>"$EVENTS" &
+    < <(run_python bpcp.run.todo "$STATUS_DIR" --tables) 2>>"$EVENTS" &
   await $! || event event=not_packed
 }

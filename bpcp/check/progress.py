@@ -15,7 +15,7 @@ class Progress:
 
     def told(self, done: int, total: int) -> None:
         """Show how many files of how many were looked at."""
-        from bpcp.progress import duration
+        from bpcp.run.progress import duration
 
         now = time.monotonic()
         if not self.started:

@@ -227,7 +227,7 @@ at_terminal() {
   begin -P 2
   until_true sees bpcp.chunk
   local chunk=$victim
-  until_true sees bpcp.guard
+  until_true sees bpcp.run.guard
   kill -STOP "$victim"
   kill -KILL "$started"
   ended
@@ -239,7 +239,7 @@ at_terminal() {
 @test "the guard of a run that is told to go on, though nobody stopped it, lets it run" {
   slow=1 begin -P 2
   until_true sees bpcp.chunk
-  until_true sees bpcp.guard
+  until_true sees bpcp.run.guard
   kill -CONT "$victim"
   ended
   assert_equal "$code" 0
@@ -252,7 +252,7 @@ at_terminal() {
   begin -P 2
   until_true sees bpcp.chunk
   local chunk=$victim
-  until_true sees bpcp.guard
+  until_true sees bpcp.run.guard
   kill -STOP "$chunk"
   kill -KILL "$victim" "$started"
   ended
@@ -350,7 +350,7 @@ END
 @test "helpers that somebody stopped do not keep a run from its end" {
   local name
   slow=1 begin
-  for name in bpcp.progress bpcp.spot bpcp.guard; do
+  for name in bpcp.run.progress bpcp.run.spot bpcp.run.guard; do
     if sees "$name"; then
       kill -STOP "$victim"
     fi

@@ -21,7 +21,7 @@ MARK = "BPCP_CHAOS"
 GROUPS = ("entry", "parallel", "run-chunk", "CellProfiler", "helper", "shell", "other")
 
 _LOOK_S = 0.02
-_MODULE = re.compile(r"bpcp\.(\w+)(\.\w+)*")
+_MODULE = re.compile(r"bpcp(?:\.run)?\.(\w+)(\.\w+)*")
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,7 @@ def test_roles() -> None:
     python = ["/venv/bin/python", "-I", "-c", "import runpy", "/root of bpcp.x"]
     assert marked.role_of([*python, "bpcp.chunk", "run"]) == ("run-chunk", "run-chunk")
     assert marked.role_of([*python, "bpcp.fetch", "run"]) == ("fetch", "helper")
+    assert marked.role_of([*python, "bpcp.run.guard", "x"]) == ("guard", "helper")
     assert marked.role_of(["python3.9", "/v/bin/cellprofiler", "-c"]) == ("CellProfiler",) * 2
     assert marked.role_of(["/bin/bash", "run_analysis_pipeline.sh"]) == ("shell", "shell")
     assert marked.role_of(["cat"]) == ("cat", "other")

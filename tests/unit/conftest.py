@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from s3server import bucket, close_off, one_proxy, proxy, server  # noqa: F401 -- fixtures
 
-from bpcp import merge, plan, status, todo
+from bpcp import merge, plan, status
 from bpcp.chunk import __main__ as chunk
 from bpcp.errors import BpcpError, Exit
+from bpcp.run import todo
 from bpcp.workspace import Json, Workspace, locate, read_json, read_plan, verdict
 
 ROOT = Path(__file__).parents[2]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import EXPORT, IDENTIFY, PROJECT, ROOT, SAVE, Screen, load_data, refused
 
-from bpcp import closing, todo
 from bpcp.chunk import __main__ as chunk
 from bpcp.errors import Exit
+from bpcp.run import closing, todo
 from bpcp.workspace import hold, read_json, write_json
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from conftest import Screen
 
-from bpcp import closing, progress
 from bpcp.errors import Exit
+from bpcp.run import closing, progress
 from bpcp.workspace import write_json
 
 

@@ -14,7 +14,8 @@ from botocore.exceptions import EndpointConnectionError
 from conftest import Screen
 from moto.server import ThreadedMotoServer
 
-from bpcp import cloudwatch, s3
+from bpcp import s3
+from bpcp.run import cloudwatch
 from bpcp.s3 import Access
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,7 @@ def region(monkeypatch: pytest.MonkeyPatch) -> None:
 def start(screen: Screen, url: str, group: str = GROUP) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
-            sys.executable, "-m", "bpcp.cloudwatch", str(screen.workspace.status),
+            sys.executable, "-m", "bpcp.run.cloudwatch", str(screen.workspace.status),
             "--group", group, "--endpoint-url", url,
         ],
         cwd=ROOT, stderr=subprocess.PIPE, text=True,

@@ -14,9 +14,10 @@ import pytest
 from conftest import EXPORT, SAVE, Screen, load_data, refused
 from s3server import Bucket, Proxy
 
-from bpcp import fetch, imagelist, staging, todo
+from bpcp import fetch, imagelist, staging
 from bpcp.chunk import __main__ as chunk
 from bpcp.errors import Exit
+from bpcp.run import todo
 from bpcp.workspace import Json, hold, read_json, write_json
 
 PREFIX = "p q/ü"

@@ -16,9 +16,9 @@ COMMANDS = (
     "merge",
     "status",
     "compare",
-    "todo",
-    "closing",
-    "progress",
+    "run.todo",
+    "run.closing",
+    "run.progress",
     "workspace",
 )
 

@@ -18,11 +18,12 @@ import tifffile
 from conftest import ROOT, Screen
 from s3server import Bucket, Proxy, wait_for
 
-from bpcp import fetch, staging, todo
+from bpcp import fetch, staging
 from bpcp import plan as planned
 from bpcp.chunk import __main__ as chunk
 from bpcp.errors import BpcpError, Exit
 from bpcp.fetch import Fetcher, Room
+from bpcp.run import todo
 from bpcp.workspace import hold, read_json, write_json
 
 PLENTY = 10**9

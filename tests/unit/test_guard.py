@@ -16,11 +16,11 @@ import pytest
 from conftest import ROOT, Screen
 from s3server import wait_for
 
-from bpcp import enter, guard, lost
 from bpcp.errors import BpcpError, Exit
-from bpcp.guard import Limit, Rounds, Tally, verdict_on
 from bpcp.holder import Holder, held_by
 from bpcp.processes import ATTEMPT, RUN, marked, read
+from bpcp.run import enter, guard, lost
+from bpcp.run.guard import Limit, Rounds, Tally, verdict_on
 from bpcp.workspace import Json, Workspace, hold, read_json, read_plan, write_json
 
 
@@ -287,7 +287,7 @@ status, more = sys.argv[1], sys.argv[2:]
 environment = {**os.environ, "BPCP_RUN": status}
 signal.signal(signal.SIGRTMIN, lambda *_: print("halted", flush=True))
 guard = subprocess.Popen(
-    [sys.executable, "-m", "bpcp.guard", status, "--run-pid", str(os.getpid()), *more],
+    [sys.executable, "-m", "bpcp.run.guard", status, "--run-pid", str(os.getpid()), *more],
     env=environment,
 )
 stray = subprocess.Popen(["setsid", "sleep", "60"], env=environment)

@@ -21,9 +21,10 @@ from moto.server import ThreadedMotoServer
 from s3server import Bucket as There
 from s3server import Proxy
 
-from bpcp import cloudwatch, s3, sync
+from bpcp import s3, sync
 from bpcp.bucket import Bucket
 from bpcp.errors import BpcpError
+from bpcp.run import cloudwatch
 from bpcp.s3 import Access, Address
 
 POLICY = Path(__file__).resolve().parents[2] / "ami_setup" / "iam" / "run-instance.json"

@@ -10,9 +10,10 @@ from urllib.request import pathname2url
 import pytest
 from conftest import EXPORT, HOSTILE, IDENTIFY, SAVE, Screen, load_data, refused, rows_of
 
-from bpcp import cellprofiler, plan, settings, todo
+from bpcp import cellprofiler, plan, settings
 from bpcp.chunk import __main__ as chunk
 from bpcp.errors import Exit
+from bpcp.run import todo
 from bpcp.workspace import locked, read_plan, write_json
 
 

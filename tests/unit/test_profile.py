@@ -225,7 +225,8 @@ def test_what_a_figure_can_not_say_is_noted(screen: Screen) -> None:
 def started(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
     """Start a profile whose CellProfiler hangs."""
     screen.fill(4)
-    code = "import sys; from bpcp.errors import run_main; from bpcp import profile\n"
+    code = "import sys; from bpcp.errors import run_main\n"
+    code += "from bpcp.profile import __main__ as profile\n"
     code += "run_main('profile', profile.main)"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *screen.arguments()],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Screen
 
-from bpcp.progress import Waits, Watch
+from bpcp.run.progress import Waits, Watch
 from bpcp.workspace import write_json
 
 LINE = "Fri Nov 20 09:37:44 2026: Image # {}, module M # {}: CPU_time = 0.01 secs, Wall_time = 0\n"
@@ -162,7 +162,7 @@ def test_the_line_says_that_it_waits_on_a_narrow_terminal_too(planned: Screen) -
 
 def test_ends_when_told(planned: Screen) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "bpcp.progress", str(planned.workspace.status)],
+        [sys.executable, "-m", "bpcp.run.progress", str(planned.workspace.status)],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     time.sleep(1)

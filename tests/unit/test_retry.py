@@ -8,8 +8,8 @@ import pytest
 from conftest import Screen, refused
 from PIL import Image
 
-from bpcp import retry, todo
 from bpcp.errors import Exit
+from bpcp.run import retry, todo
 from bpcp.workspace import read_json, write_json
 
 

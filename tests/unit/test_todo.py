@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import Screen
 
-from bpcp import todo
+from bpcp.run import todo
 from bpcp.workspace import hold, write_json
 
 
@@ -162,7 +162,7 @@ def test_nonsense_in_a_record_is_no_reason_to_stop(planned: Screen) -> None:
 def test_images_of_a_chunk_that_somebody_runs_by_hand_stay(planned: Screen) -> None:
     """While it fetches them, and between two attempts, no record says that it runs."""
     chunk = planned.chunks()[0]
-    folder = planned.workspace.attempts / f"bpcp-{chunk}-images-x1"
+    folder = planned.workspace.attempts / f"{planned.workspace.attempt_prefix}{chunk}-images-x1"
     folder.mkdir(parents=True)
     with hold(planned.workspace.chunk(chunk).lock, "it"):
         assert todo.clear_leftovers(planned.workspace) == []

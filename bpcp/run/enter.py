@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.guard import is_of_run, of_run
 from bpcp.holder import Holder, held_by
 from bpcp.processes import send
+from bpcp.run.guard import is_of_run, of_run
 from bpcp.workspace import Workspace
 
 _LOOK_S = 0.05

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bpcp import todo
 from bpcp.errors import Exit, Parser, run_main
+from bpcp.run import todo
 from bpcp.workspace import Workspace, of_status
 
 

@@ -10,7 +10,7 @@ from bpcp import imagelist
 from bpcp.check.look import look
 from bpcp.chunk.__main__ import load
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.todo import failed
+from bpcp.run.todo import failed
 from bpcp.workspace import Workspace, of_status, read_json, write_json
 
 
