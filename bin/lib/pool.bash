@@ -194,6 +194,7 @@ on_end() {
 # catch_signals -- lets Ctrl-C, TERM, a hang-up, a spot notice and the guard end the run in good order
 catch_signals() {
   [[ ! -t 2 ]] || TERMINAL=1
+  trap : ALRM
   trap on_notice USR1
   trap 'on_end SPOT' USR2
   trap 'on_end FAILURES' RTMIN
@@ -206,6 +207,12 @@ catch_signals() {
 signal_pool() {
   kill -"$1" "$POOL" 2>/dev/null || :
   kill -CONT "$POOL" 2>/dev/null || :
+  # what made us do so may have come just before a `wait` began, which then goes on and on
+  (
+    trap '' INT TERM HUP
+    sleep 0.3
+    ! is_child "$BASHPID" || kill -ALRM "$$"
+  ) 9>&- 2>/dev/null &
 }
 
 # stop_pool -- starts no new chunks and gives those that run their time; the second time ends them

@@ -127,6 +127,26 @@ at_terminal() {
   complete 6
 }
 
+@test "a signal that comes just before GNU parallel is waited for is heard, also where that is deaf" {
+  cat >"$BATS_TEST_TMPDIR/script" <<'END'
+source "$1/bin/lib/common.bash"
+source "$1/bin/lib/pool.bash"
+catch_signals
+GRACE_S=0
+perl -e '$SIG{HUP} = $SIG{TERM} = "IGNORE"; $| = 1; print "deaf\n"; sleep 300' >"$2" &
+POOL=$!
+until [[ -s $2 ]]; do sleep 0.05; done
+set -T
+trap '[[ $BASH_COMMAND != "wait \"\$POOL\"" || -n ${hit:-} ]] || { hit=1; kill -INT "$$"; }' DEBUG
+code=0
+await_pool || code=$?
+echo "$STOPPED $code $hit"
+END
+  run timeout 60 bash "$BATS_TEST_TMPDIR/script" "$root" "$BATS_TEST_TMPDIR/said"
+  assert_success
+  assert_line 'INT 137 1'
+}
+
 @test "stopped or killed while it plans: nothing is left, and the next start runs" {
   local real=$BPCP_CELLPROFILER
   mkdir -p "$BATS_TEST_TMPDIR/bin"
