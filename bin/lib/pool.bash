@@ -261,7 +261,7 @@ running_chunks() {
   for child in "${children[@]}"; do
     name=$(cat "/proc/$child/comm" 2>/dev/null) || continue
     # GNU parallel counts processes by starting some; and what records its words is a child of it, too
-    if [[ $name != sleep && $name != "$own" ]]; then
+    if [[ $name != sleep && $name != "$own" && $name != record.bash ]]; then
       count=$((count + 1))
     fi
   done
@@ -349,22 +349,6 @@ end_helper() {
   await "$1" 2>/dev/null || :
 }
 
-# record VERBOSE -- writes down what comes in as events, and shows it where VERBOSE is not empty
-record() {
-  exec 9>&- # this ends when the pool does; the lock is not its
-  # what a terminal sends to all is not for it, either: GNU parallel would write to nobody, and die
-  trap '' INT TERM HUP
-  if [[ -n $1 ]]; then
-    # -p: whoever reads what is shown may be gone
-    tee -ap -- "$EVENTS" >&2
-  else
-    # a full disk must not end GNU parallel: what comes is read, also where it can't be written down
-    until cat >>"$EVENTS"; do
-      sleep 1
-    done
-  fi
-}
-
 # launch SLOTS JOBLOG VERBOSE ID... -- starts GNU parallel over chunks; sets POOL
 launch() {
   local slots=$1 joblog=$2 verbose=$3 id tasks=() tmpdir=${TMPDIR:-/tmp}
@@ -382,7 +366,7 @@ launch() {
     --jobs "$slots" --joblog "$joblog" --termseq "$POOL_TERMSEQ" \
     --tmpdir "$tmpdir" --null --max-args 4 \
     exec env '{1}' setpriv --pdeathsig TERM -- '{2}' run-chunk '{3}' '{4}' \
-    < <(printf '%s\0' "${tasks[@]}") > >(record "$verbose") 2>&1 &
+    < <(printf '%s\0' "${tasks[@]}") > >(exec "$BPCP_ROOT/bin/lib/record.bash" "$EVENTS" "$verbose" 9>&-) 2>&1 &
   POOL=$!
 }
 

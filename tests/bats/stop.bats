@@ -564,3 +564,16 @@ print(found["why"]); assert found["failed"] >= 10' "$state/halted.json"
   assert_success
   complete 6
 }
+
+@test "what writes events down is ended with the run, also where somebody stopped it" {
+  local pid
+  slow=1 begin -P 1
+  until_true sees record.bash
+  pid=$victim
+  kill -STOP "$pid"
+  ended
+  assert_equal "$code" 0
+  assert none_left "$pid"
+  assert nothing_runs
+  complete 6
+}
