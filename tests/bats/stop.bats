@@ -482,7 +482,7 @@ print(found["why"]); assert found["failed"] >= 10' "$state/halted.json"
   assert nothing_runs
   clean
   # so it is where only the chunks are run
-  FAKE_MODE=exception run --separate-stderr "$bpcp" run --dataset="$dataset" -p "$pipeline"
+  FAKE_MODE=exception run --separate-stderr "$bpcp" run --dataset="$dataset" -p "$pipeline" -P 1
   assert_failure 1
   [[ $stderr == *'given up: not one image set of the first '* ]]
   # mended, it goes on, and no word is left of it
