@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -299,6 +300,7 @@ def measurements(
         first = lines.index("Object,Feature,Type") + 1
         last = lines.index("--- end measurements ---")
     except ValueError:
+        _ended_from_outside(done)
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"CellProfiler can't load {pipeline}: {_cause(done)}",
@@ -332,6 +334,23 @@ def _ask(
         ) from None
     except OSError as error:
         raise BpcpError(Exit.UNAVAILABLE, f"{argv[0]}: {error.strerror}", "bpcp doctor") from None
+
+
+def _ended_from_outside(done: subprocess.CompletedProcess[str]) -> None:
+    """Refuse an answer of a CellProfiler that crashed, or that somebody ended.
+
+    Raises
+    ------
+    BpcpError
+        75: it says nothing of the pipeline.
+    """
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise BpcpError(
+            Exit.STOPPED,
+            f"CellProfiler was ended by {name} while it loaded the pipeline: {_tail(done)}",
+            "run the same command again; where it comes again, memory may be short: bpcp doctor",
+        )
 
 
 def _cause(done: subprocess.CompletedProcess[str]) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from bpcp.processes import PROC
+from bpcp.words import duration
 
 _WRITTEN = re.compile(r"pid=(\d+) host=(\S+) since=(\S+)")
 
@@ -48,9 +49,6 @@ class Holder:
 
     def words(self, now: datetime | None = None) -> str:
         """Say it to people, with how long ago that was."""
-        # light modules import this one
-        from bpcp.run.progress import duration
-
         said = f"process {self.pid} on {self.host}, since {self.since}"
         try:
             began = datetime.fromisoformat(self.since.replace("Z", "+00:00"))

@@ -17,7 +17,7 @@ from typing import TypeVar
 from bpcp.audit.image_sets import Account
 from bpcp.audit.outcome import amount
 from bpcp.publish import sha256
-from bpcp.run.progress import duration
+from bpcp.words import duration
 from bpcp.workspace import Json, Workspace, to_ranges
 
 T = TypeVar("T")

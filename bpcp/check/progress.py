@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from bpcp.words import duration
+
 
 class Progress:
     """One line on a terminal, with an ETA."""
@@ -15,8 +17,6 @@ class Progress:
 
     def told(self, done: int, total: int) -> None:
         """Show how many files of how many were looked at."""
-        from bpcp.run.progress import duration
-
         now = time.monotonic()
         if not self.started:
             # processes take a while to start, which says nothing of their pace

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from bpcp.profile.instances import Catalog, Offer
-from bpcp.run.progress import duration
+from bpcp.words import duration
 from bpcp.workspace import Json
 
 __all__ = ["choice", "duration", "image_sets", "offers_json", "report", "table"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bpcp.errors import Exit, Parser, run_main
-from bpcp.run.progress import duration
+from bpcp.words import duration
 from bpcp.workspace import Workspace, of_status, read_json, read_plan, verdict
 
 

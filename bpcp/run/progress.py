@@ -13,6 +13,7 @@ from pathlib import Path
 from bpcp.cellprofiler import finished_in
 from bpcp.chunk import admission
 from bpcp.errors import Exit, Parser, run_main
+from bpcp.words import duration
 from bpcp.workspace import Planned, Workspace, of_status, read_json, read_plan, verdict
 
 _BAR = 20
@@ -22,16 +23,6 @@ _LOG_S = 30.0
 # What is waited for is said when it lasts so long; after a while without, it is said anew.
 _LASTS_S = 5.0
 _FORGOTTEN_S = 300.0
-
-
-def duration(seconds: float) -> str:
-    """Write a time span as people read it: "42 s", "3 min 20 s", "5 h 07 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class Waits:

@@ -4,7 +4,8 @@ import pytest
 from conftest import Screen
 
 from bpcp.errors import Exit
-from bpcp.run import closing, progress
+from bpcp.run import closing
+from bpcp.words import duration
 from bpcp.workspace import write_json
 
 
@@ -21,7 +22,7 @@ from bpcp.workspace import write_json
     ],
 )
 def test_duration(seconds: float, text: str) -> None:
-    assert progress.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def closed(screen: Screen, *more: str, wall_s: str = "0.001") -> int:

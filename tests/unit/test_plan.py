@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -674,3 +675,21 @@ def test_a_plan_that_was_killed_half_way_is_not_run(screen: Screen, left: str) -
     refused(Exit.STOPPED, what, chunk.load, screen.workspace, name)
     screen.plan("-q", "--chunk-size", "2")
     assert chunk.load(screen.workspace, name)
+
+
+def test_a_cellprofiler_that_is_killed_while_it_is_asked_says_nothing_of_the_pipeline(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the kernel kills it where memory is short; the pipeline may be right."""
+    screen.fill(2)
+    killed = tmp_path / "killed"
+    real = os.environ["BPCP_CELLPROFILER"]
+    killed.write_text(
+        "#!/bin/bash\n"
+        'for word in "$@"; do [[ $word != --measurements ]] || kill -KILL $$; done\n'
+        f'exec {real} "$@"\n'
+    )
+    killed.chmod(0o755)
+    monkeypatch.setenv("BPCP_CELLPROFILER", shlex.quote(str(killed)))
+    what = "CellProfiler was ended by SIGKILL while it loaded the pipeline"
+    refused(Exit.STOPPED, what, screen.plan, "-q")
