@@ -33,15 +33,16 @@ def words(
     # the modules alone would have kept one process busy for that long
     speed = f", {gained / wall_s:.1f} × one process" if gained > wall_s > 0 else ""
     failed = f", {state.failed:,} failed" if state.failed else ""
+    if (halted := read_json(workspace.halted)) and not state.merged:
+        # also where none is left without a verdict: some have one of an earlier start
+        left = f", {state.left:,} left" if state.left else ""
+        return [
+            f"given up: {halted['why']}",
+            *describe_failures(workspace, state),
+            f"  {state.done:,} of {state.total:,} image sets done{failed}{left}",
+            f"  → mend that, then: {command}",
+        ], Exit.SOME_FAILED
     if state.left:
-        halted = read_json(workspace.halted)
-        if halted:
-            return [
-                f"given up: {halted['why']}",
-                *describe_failures(workspace, state),
-                f"  {state.done:,} of {state.total:,} image sets done{failed}, {state.left:,} left",
-                f"  → mend that, then: {command}",
-            ], Exit.SOME_FAILED
         why = _given_up(workspace)
         return [
             f"stopped: {state.done:,} of {state.total:,} image sets done{failed},"

@@ -98,6 +98,23 @@ def test_a_run_that_was_given_up_says_why_and_is_1(
     ]
 
 
+def test_so_does_one_that_tried_again_what_has_a_verdict_of_an_earlier_start(
+    screen: Screen, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.fill(2)
+    screen.plan("-q")
+    monkeypatch.setenv("FAKE_MODE", "exception")
+    screen.run()
+    write_json(screen.workspace.halted, {"why": "the first 3 chunks failed", "failed": 0})
+    assert closed(screen) == Exit.SOME_FAILED
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "given up: the first 3 chunks failed"
+    assert said[-2:] == [
+        "  0 of 2 image sets done, 2 failed",
+        "  → mend that, then: run again -d 'x'",
+    ]
+
+
 def test_stopped_early_says_how_to_go_on(
     screen: Screen, capsys: pytest.CaptureFixture[str]
 ) -> None:
