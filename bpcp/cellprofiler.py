@@ -6,13 +6,13 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from bpcp import failure
 from bpcp.errors import BpcpError, Exit, run_main
 
 # One library thread for each process: GNU parallel fills the cores, and the last digits of a
@@ -300,7 +300,7 @@ def measurements(
         first = lines.index("Object,Feature,Type") + 1
         last = lines.index("--- end measurements ---")
     except ValueError:
-        _ended_from_outside(done)
+        _refuse_killed(done)
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"CellProfiler can't load {pipeline}: {_cause(done)}",
@@ -336,19 +336,19 @@ def _ask(
         raise BpcpError(Exit.UNAVAILABLE, f"{argv[0]}: {error.strerror}", "bpcp doctor") from None
 
 
-def _ended_from_outside(done: subprocess.CompletedProcess[str]) -> None:
-    """Refuse an answer of a CellProfiler that crashed, or that somebody ended.
+def _refuse_killed(done: subprocess.CompletedProcess[str]) -> None:
+    """Refuse the answer of a CellProfiler that crashed, or that somebody ended.
 
     Raises
     ------
     BpcpError
         75: it says nothing of the pipeline.
     """
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
+    if number := failure.signal_behind(done.returncode):
         raise BpcpError(
             Exit.STOPPED,
-            f"CellProfiler was ended by {name} while it loaded the pipeline: {_tail(done)}",
+            f"CellProfiler was ended by {failure.of_signal(number)} while it loaded the pipeline:"
+            f" {_tail(done)}",
             "run the same command again; where it comes again, memory may be short: bpcp doctor",
         )
 

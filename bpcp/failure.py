@@ -135,6 +135,16 @@ def of_module(module: str, error: str) -> Kind:
     return Kind.MODULE
 
 
+def signal_behind(code: int) -> int:
+    """Give the signal that ended a process; 0 where it ended by itself.
+
+    A command that stands around CellProfiler, such as a shell's, says 128 and the signal's number.
+    """
+    if code < 0:
+        return -code
+    return code - 128 if code - 128 in set(signal.Signals) else 0
+
+
 def of_signal(number: int) -> str:
     """Name a signal, for people."""
     try:

@@ -62,7 +62,7 @@ def read_limits(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup
             limit, used = _number(folder / limit_name), _number(folder / used_name)
             if limit is not None and limit < _NO_LIMIT:
                 # pages of files count as used, but are given back when needed
-                stat = _table(_text(folder / "memory.stat"))
+                stat = table(folder / "memory.stat")
                 cached = sum(
                     stat.get(f"total_{name}", stat.get(name, 0))
                     for name in ("inactive_file", "active_file", "slab_reclaimable")
@@ -130,8 +130,9 @@ def _number(path: Path) -> int | None:
     return int(text) if re.fullmatch(r"-?\d+", text) else None
 
 
-def _table(text: str) -> dict[str, int]:
-    rows = [line.split() for line in text.splitlines()]
+def table(path: Path) -> dict[str, int]:
+    """Read a file of the kernel's that has a name and a number in each line; {} where none is."""
+    rows = [line.split() for line in _text(path).splitlines()]
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
 
 

@@ -24,7 +24,7 @@ LOG_GROUP=''    # the CloudWatch log group that events are sent to
 LOG_ACCESS=()   # how it is reached
 AT_EXIT=()      # functions to call at the end, however it comes
 
-# need_tools -- refuses to start where a tool that every run needs is missing
+# need_tools -- refuses to start where a tool, or a place, that every run needs is missing
 need_tools() {
   local tool missing=()
   for tool in parallel flock setpriv setsid gzip; do
@@ -349,22 +349,29 @@ end_helper() {
   await "$1" 2>/dev/null || :
 }
 
+# pool_tmpdir -- prints where GNU parallel puts its temporary files: it ends itself, and all chunks,
+# where it finds that place full
+pool_tmpdir() {
+  if [[ -d /dev/shm && -w /dev/shm ]]; then
+    printf '/dev/shm\n'
+  else
+    printf '%s\n' "${TMPDIR:-/tmp}"
+  fi
+}
+
 # launch SLOTS JOBLOG VERBOSE ID... -- starts GNU parallel over chunks; sets POOL
 launch() {
-  local slots=$1 joblog=$2 verbose=$3 id tasks=() tmpdir=${TMPDIR:-/tmp}
+  local slots=$1 joblog=$2 verbose=$3 id tasks=()
   for id in "${@:4}"; do
     # all are given as input: GNU parallel would replace a {} that stands in the command
     tasks+=("TMPDIR=${TMPDIR:-/tmp}" "$BPCP_ROOT/bin/bpcp" "$STATUS_DIR" "$id")
   done
-  if [[ -d /dev/shm && -w /dev/shm ]]; then
-    tmpdir=/dev/shm
-  fi
   # exec and setpriv: when GNU parallel dies, however, each run-chunk is told; setsid: a terminal's
-  # Ctrl-C is for the entry script alone, which gives chunks their time; --tmpdir: GNU
-  # parallel ends itself, and all chunks, where it finds TMPDIR full
+  # Ctrl-C is for the entry script alone, which gives chunks their time; env: they keep the user's
+  # TMPDIR
   PARALLEL_SHELL=/bin/bash setpriv --pdeathsig TERM -- setsid parallel --plain --will-cite --quote \
     --jobs "$slots" --joblog "$joblog" --termseq "$POOL_TERMSEQ" \
-    --tmpdir "$tmpdir" --null --max-args 4 \
+    --tmpdir "$(pool_tmpdir)" --null --max-args 4 \
     exec env '{1}' setpriv --pdeathsig TERM -- '{2}' run-chunk '{3}' '{4}' \
     < <(printf '%s\0' "${tasks[@]}") > >(exec "$BPCP_ROOT/bin/lib/record.bash" "$EVENTS" "$verbose" 9>&-) 2>&1 &
   POOL=$!
@@ -373,7 +380,7 @@ launch() {
 # run_pool SLOTS QUIET [VERBOSE] -- runs what is left of the plan; sets LEFT to how many chunks that
 # were; VERBOSE shows each event as it is written down
 run_pool() {
-  local slots=$1 quiet=$2 verbose=${3:-} ids since
+  local slots=$1 quiet=$2 verbose=${3:-} ids since said
   [[ -z $STOPPED ]] || return 0
   ids=$(python_step bpcp.run.todo "$STATUS_DIR" ${ONLY_FAILED:+--failed})
   # shellcheck disable=SC2086 # chunk ids are plain words
@@ -417,7 +424,9 @@ run_pool() {
     fi
   fi
   if [[ -z $STOPPED && $code -gt 101 ]]; then
-    say "GNU parallel ended with $code: $(grep '^parallel: ' "$EVENTS" | tail -n 1)"
+    # what it said in this start
+    said=$(awk '/ event=start /{said = ""} /^parallel: /{said = ": " $0} END {print said}' "$EVENTS") || :
+    say "GNU parallel ended with $code${said:-}"
   fi
   end_helper "$spot"
   end_helper "$progress"
@@ -431,7 +440,7 @@ run_pool() {
 # can't is no failure of the run
 pack_chunks() {
   PARALLEL_SHELL=/bin/bash parallel --plain --will-cite --null --no-run-if-empty --quote \
-    --jobs "$1" -n 50 gzip -1 --force --synchronous -- \
+    --tmpdir "$(pool_tmpdir)" --jobs "$1" -n 50 gzip -1 --force --synchronous -- \
     < <(run_python bpcp.run.todo "$STATUS_DIR" --tables) 2>>"$EVENTS" &
   await $! || event event=not_packed
 }

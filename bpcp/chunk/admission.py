@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpcp import processes
-from bpcp.limits import GB, cgroup_folders, read_limits
+from bpcp.limits import GB, cgroup_folders, read_limits, table
 from bpcp.processes import ATTEMPT
 from bpcp.staging import free_bytes
 from bpcp.workspace import Json, Workspace
@@ -154,9 +154,12 @@ def turn(workspace: Workspace, need: Callable[[], Need]) -> Iterator[Need]:
     # unknown: whoever died while it waited left words
     said: str | None = None
     # all others wait for who has the turn: what takes a while is done before
-    wanted = need()
+    wanted, asked = need(), time.monotonic()
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        if time.monotonic() - asked > _LOOK_S:
+            # others have taught something since
+            wanted = need()
         while True:
             why = shortage(workspace, wanted, at_work(), free_mb(), free_bytes(wanted.at))
             if why != said:
@@ -275,19 +278,9 @@ def kills_so_far(proc: Path = processes.PROC, cgroups: Path = Path("/sys/fs/cgro
         membership = (proc / "self" / "cgroup").read_text(encoding="utf-8")
         for folder in cgroup_folders(membership, cgroups):
             for name in ("memory.events", "memory.oom_control"):
-                count = _count(folder / name)
-                if count is not None:
-                    return count
-    return _count(proc / "vmstat") or 0
-
-
-def _count(path: Path) -> int | None:
-    with suppress(OSError):
-        for line in path.read_text(encoding="ascii").splitlines():
-            name, _, count = line.partition(" ")
-            if name == "oom_kill":
-                return int(count)
-    return None
+                if "oom_kill" in (found := table(folder / name)):
+                    return found["oom_kill"]
+    return table(proc / "vmstat").get("oom_kill", 0)
 
 
 def kill_first(pid: int) -> None:

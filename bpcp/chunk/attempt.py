@@ -281,7 +281,7 @@ def _run_cellprofiler(
         finally:
             # also what it started and left behind, in whatever session
             processes.end_marked(processes.ATTEMPT, str(folder))
-    number_of_signal = _signal(process.returncode)
+    number_of_signal = failure.signal_behind(process.returncode)
     if number_of_signal == signal.SIGKILL and admission.kills_so_far() > kills:
         end.why = end.why or Kind.MEMORY
     cost = {
@@ -373,16 +373,6 @@ def _ended_within(pid: int, seconds: float) -> bool:
         if time.monotonic() >= end:
             return False
         time.sleep(0.05)
-
-
-def _signal(code: int) -> int:
-    """Give the signal that ended a process; 0 where it ended by itself.
-
-    A command that stands around CellProfiler, such as a shell's, says 128 and the signal's number.
-    """
-    if code < 0:
-        return -code
-    return code - 128 if code - 128 in set(signal.Signals) else 0
 
 
 def now() -> str:

@@ -293,8 +293,7 @@ def _ran_out_of_room(task: Task, attempt: Attempt) -> bool:
         return False
     if attempt.full == attempt.folder:
         return True
-    said = failure.NO_ROOM.search(attempt.log.read_text(encoding="utf-8", errors="replace"))
-    return said is not None
+    return failure.NO_ROOM.search(attempt.lost) is not None
 
 
 @dataclass

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
-from statistics import median
 
 from bpcp.errors import BpcpError
 from bpcp.slots import known
@@ -73,7 +72,7 @@ def process_mb(workspace: Workspace, run: Json) -> float:
         found.append(float(profile["prediction"]["process_mb"]))
     done = [max(float(p["cost"]["peak_mb"]) for p in d["parts"]) for d in _some_done(workspace)]
     if done:
-        found.append(min(max(done), _USUAL * median(done)))
+        found.append(min(max(done), _USUAL * sorted(done)[len(done) // 2]))
     dead = read_json(workspace.memory)
     if dead and not done and dead["pipeline_sha256"] == run["pipeline_sha256"]:
         found.append(float(dead["process_mb"]))

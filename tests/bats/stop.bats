@@ -292,6 +292,7 @@ END
   killed 'parallel --plain'
   ended
   assert_equal "$code" 75
+  says 'GNU parallel ended with 137'
   until_true none_left "${processes[@]}"
   assert nothing_runs
   goes_on

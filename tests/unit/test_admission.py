@@ -143,6 +143,28 @@ def test_each_waits_for_its_turn_and_says_for_what(
     assert admission.waits_for(screen.workspace) == ""
 
 
+def test_what_others_taught_while_it_waited_for_its_turn_counts(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.workspace.status.mkdir(parents=True)
+    monkeypatch.setattr(admission, "_LOOK_S", 0.02)
+    asked = []
+
+    def need() -> Need:
+        asked.append(len(asked))
+        return Need(100 * len(asked), False, 1, screen.workspace.status)
+
+    with admission.turn(screen.workspace, need) as found:
+        assert found.memory_mb == 100
+    handle = os.open(screen.workspace.turn, os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    timer = threading.Timer(0.2, os.close, (handle,))
+    timer.start()
+    with admission.turn(screen.workspace, need) as found:
+        assert found.memory_mb == 300
+    timer.join()
+
+
 def test_the_turn_of_a_dead_one_goes_on(screen: Screen) -> None:
     screen.workspace.status.mkdir(parents=True)
     screen.workspace.turn.write_text("{half", encoding="utf-8")

@@ -447,6 +447,18 @@ def test_a_quota_is_a_full_disk(tmp_path: Path) -> None:
     assert diagnose(attempt(tmp_path, log), RUN).kind is Kind.SPACE
 
 
+def full_for_a_moment(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk of the first attempt be seen full, once."""
+    free = [0, 10**12]
+    real = staging.free_bytes
+    monkeypatch.setattr(
+        "bpcp.chunk.attempt.staging.free_bytes",
+        lambda folder: (
+            free.pop(0) if free and folder.parent == screen.workspace.attempts else real(folder)
+        ),
+    )
+
+
 def test_a_disk_that_was_full_meanwhile_is_the_reason_though_the_log_is_empty(
     screen: Screen, small_ram: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,14 +471,7 @@ def test_a_disk_that_was_full_meanwhile_is_the_reason_though_the_log_is_empty(
     screen.plan("-q", "--chunk-size", "2", "--retries", "0")
     monkeypatch.setenv("FAKE_MODE", "crash")
     monkeypatch.setenv("FAKE_ONCE", str(screen.base.parent / "once"))
-    free = [0, 10**12]
-    real = staging.free_bytes
-    monkeypatch.setattr(
-        "bpcp.chunk.attempt.staging.free_bytes",
-        lambda folder: (
-            free.pop(0) if free and folder.parent == screen.workspace.attempts else real(folder)
-        ),
-    )
+    full_for_a_moment(screen, monkeypatch)
     (verdict,) = screen.run()
     assert (verdict["failed"], verdict["cost"]["attempts"]) == ([], 2)
 
@@ -491,14 +496,7 @@ def test_a_disk_that_was_full_meanwhile_is_no_place_for_measurements(
 ) -> None:
     screen.fill(2)
     screen.plan("-q", "--chunk-size", "2", "--retries", "0")
-    free = [0, 10**12]
-    real = staging.free_bytes
-    monkeypatch.setattr(
-        "bpcp.chunk.attempt.staging.free_bytes",
-        lambda folder: (
-            free.pop(0) if free and folder.parent == screen.workspace.attempts else real(folder)
-        ),
-    )
+    full_for_a_moment(screen, monkeypatch)
     (verdict,) = screen.run()
     assert (verdict["failed"], verdict["cost"]["attempts"]) == ([], 2)
 
