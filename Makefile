@@ -11,7 +11,7 @@ SCRIPTS := run_analysis_pipeline.sh run_batchfile_pipeline.sh .ci/run bin/bpcp* 
 
 export BPCP_VENV := $(VENV)
 
-.PHONY: help setup setup-dev demo test check format docs unit bats e2e chaos short-chaos proof bench ami-test clean
+.PHONY: help setup setup-dev demo test test-long check format docs unit bats e2e long chaos short-chaos proof bench ami-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -27,7 +27,9 @@ demo: setup ## draw a small screen in demo/, analyse it, and count against the t
 	@./run_analysis_pipeline.sh -d demo -p "$(DEMO)/pipelines/demo.cppipe"
 	@bin/bpcp demo --check "$(DEMO)"
 
-test: setup-dev check unit bats e2e short-chaos proof ## everything: lint, types, unit tests, commands, the real CellProfiler
+test: setup-dev check unit bats e2e proof ## lint, types, unit tests, commands, the real CellProfiler
+
+test-long: setup-dev long short-chaos ## more runs of the real CellProfiler: variants, databases, buckets, examples, chaos
 
 check: ## lint, formats and types, in seconds
 	@"$(BIN)/ruff" check --quiet .
@@ -54,7 +56,10 @@ bats: ## tests of the commands
 	@bats --jobs 2 tests/bats
 
 e2e: ## runs of the real CellProfiler: the promise, kills, failures
-	@"$(BIN)/python" -m pytest -q tests/e2e
+	@"$(BIN)/python" -m pytest -q -m 'not long' tests/e2e
+
+long:
+	@"$(BIN)/python" -m pytest -q -m long tests/e2e
 
 chaos: setup-dev ## harm real runs at random, and demand the clean result: SEED=… [ROUNDS=…] [ROUND=…]
 	@"$(BIN)/python" tests/chaos $(if $(SEED),--seed "$(SEED)") --rounds $(or $(ROUNDS),6) $(if $(ROUND),--round "$(ROUND)")

@@ -17,6 +17,7 @@ plant() {
   for suite in unit e2e; do
     printf 'def test_planted() -> None:\n    assert 2 - 1 == %s\n' "$1" >"tests/$suite/test_planted.py"
   done
+  printf 'import pytest\n\n\n@pytest.mark.long\ndef test_planted() -> None:\n    assert 2 - 1 == %s\n' "$1" >tests/e2e/test_long.py
 }
 
 # expect WANTED TARGET -- says so where `make TARGET` does not end as WANTED: "passes" or "fails"
@@ -42,11 +43,11 @@ main() {
   cd -- "$scratch/copy"
   local target
   plant 1
-  for target in check unit bats e2e; do
+  for target in check unit bats e2e long; do
     expect passes "$target"
   done
   plant 2
-  for target in unit bats e2e; do
+  for target in unit bats e2e long; do
     expect fails "$target"
   done
   printf 'import os\n' >bpcp/planted.py

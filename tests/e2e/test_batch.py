@@ -13,7 +13,7 @@ from conftest import ROOT, Lab, Plain, cellprofiler
 from filelist import of_load_data
 from texts import Text
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 COSTLY = ("MeasureTexture", "MeasureObjectSizeShape", "MeasureObjectIntensity")
 

@@ -20,7 +20,7 @@ import s3server
 from conftest import Lab, Plain, descendants, is_alive, wait_for
 from s3server import Bucket, Proxy, S3Server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from texts import TRACK, Text
 
 from bpcp.database.compare import compare_databases
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 KEEPING = "Create one table per object, a single object table or a single object view?"
 ALL = "Export measurements for all objects to the database?"

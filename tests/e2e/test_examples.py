@@ -11,6 +11,7 @@ from conftest import EXAMPLES, Lab, Plain
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(
         not EXAMPLES.is_dir(), reason="CellProfiler's examples are not beside this checkout"
     ),

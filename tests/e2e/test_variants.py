@@ -9,7 +9,7 @@ import pytest
 from conftest import Lab, Plain
 from texts import CORRECT, PROJECT, SAVE_LAST, TRACK, Text
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 Rows = list[dict[str, str]]
 COSTLY = ("MeasureTexture", "MeasureObjectSizeShape", "MeasureObjectIntensity")
