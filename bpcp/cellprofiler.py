@@ -311,6 +311,30 @@ def measurements(
     return [(words[0], words[1]) for words in found]
 
 
+def errors_by_image_set(
+    argv: Sequence[str], pipeline: Path, image_list: Path, scratch: Path, timeout_s: float = 600
+) -> list[str]:
+    """Run a pipeline of one module over all image sets, and give each one's last error, or "".
+
+    Source: its log, which says after each image set which module is done with it; see MODULE_DONE.
+    """
+    done = _ask(
+        [
+            *argv, "-c", "-r", "-p", str(pipeline), "--data-file", str(image_list),
+            "-o", str(scratch), "-t", str(scratch), "--always-continue",
+        ],
+        timeout_s,
+    )  # fmt: skip
+    found, error = [], ""
+    for line in done.stderr.splitlines():
+        if _ERROR.match(line):
+            error = line.strip()
+        elif re.search(MODULE_DONE, line):
+            found.append(error)
+            error = ""
+    return found
+
+
 def _ask(
     argv: Sequence[str], timeout_s: float | None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,28 @@ from bpcp.imagesets import ImageSets
 from bpcp.pipeline import Pipeline
 from bpcp.scratch import scratch, sweep
 from bpcp.workspace import Json
+
+# The smallest pipeline that reads images.
+_READ_IMAGES = """\
+CellProfiler Pipeline: http://www.cellprofiler.org
+Version:5
+DateRevision:428
+GitHash:
+ModuleCount:1
+HasImagePlaneDetails:False
+
+LoadData:[module_num:1|svn_version:'Unknown'|variable_revision_number:6|show_window:False\
+|notes:[]|batch_state:array([], dtype=uint8)|enabled:True|wants_pause:False]
+    Input data file location:Default Input Folder|
+    Name of the file:images.csv
+    Load images based on this data?:Yes
+    Base image location:None|
+    Process just a range of rows?:No
+    Rows to process:1,100000
+    Group images by metadata?:No
+    Select metadata tags for grouping:
+    Rescale intensities?:Yes
+"""
 
 
 def ask(pipe: Pipeline, sets: ImageSets, old: Json, again: bool) -> Json:
@@ -63,6 +86,36 @@ def measurements(
         except BpcpError as error:
             what = str(error).replace(str(program), str(pipe.path))
             raise BpcpError(error.code, what, "bpcp check says more") from None
+
+
+def unreadable(paths: Sequence[str]) -> dict[str, str] | None:
+    """Let CellProfiler's own reader open image files: LoadData reads each as an image set.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Absolute paths.
+
+    Returns
+    -------
+    dict of str to str or None
+        For those that it can't read, its error; None where it gave no answer.
+
+    Raises
+    ------
+    BpcpError
+        69 where there is no CellProfiler.
+    """
+    argv = cellprofiler.command()
+    with scratch("asked") as folder:
+        program, listed = folder / "read.cppipe", folder / "images.csv"
+        program.write_text(_READ_IMAGES, encoding="utf-8")
+        rows = [tuple(reversed(os.path.split(path))) for path in paths]
+        imagelist.write(listed, ("FileName_Image", "PathName_Image"), rows)
+        errors = cellprofiler.errors_by_image_set(argv, program, listed, folder)
+    if len(errors) != len(paths):
+        return None
+    return {path: error for path, error in zip(paths, errors, strict=True) if error}
 
 
 def _measured_objects(argv: Sequence[str], pipe: Pipeline, sets: ImageSets) -> list[str]:

@@ -154,9 +154,10 @@ def bring_good(
     # what tifffile logs of one file must not be taken for another's
     with _LOOKING:
         found = look(str(place))
-    if found.fault:
-        place.unlink(missing_ok=True)
-    return found.said if found.fault else ""
+    if not found.certain:
+        return ""
+    place.unlink(missing_ok=True)
+    return found.said
 
 
 def is_there(want: Want, place: Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from bpcp import imagelist, imagesets, selection
+from bpcp import engine, imagelist, imagesets, selection
 from bpcp.check import files, rows
 from bpcp.check import pipeline as of_pipe
 from bpcp.check.findings import (
@@ -266,4 +266,5 @@ def _how(
         compare=compare,
         listed=remote,
         in_bucket=lambda name: name in names and source.find(name, root) is not None,
+        ask=engine.unreadable,
     )

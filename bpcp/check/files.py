@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections import Counter, defaultdict
@@ -50,6 +51,9 @@ ODD_HEADER = Code(
 )
 FLAT = Code("image-flat", Severity.WARNING, "all pixels of an image have one value")
 NOT_CHECKED = Code("image-not-checked", Severity.NOTE, "images that were not looked into")
+NOT_VERIFIED = Code(
+    "image-not-verified", Severity.WARNING, "bpcp can't read a file that CellProfiler may read"
+)
 
 CODES = (
     MISSING,
@@ -67,6 +71,7 @@ CODES = (
     ODD_HEADER,
     FLAT,
     NOT_CHECKED,
+    NOT_VERIFIED,
 )
 
 _AGAIN = "copy it again from where it comes from"
@@ -86,6 +91,9 @@ _BATCH = 64
 _DEEP_BATCH = 8
 # More files than this with one oddity of their headers are their camera's.
 _CAMERA = 20
+# Kinds of files of which CellProfiler is asked about one each: all in one start, 3 s.
+_KINDS = 50
+_NUMBERS = re.compile(r"\d[\d,]*")
 
 # Size in bytes first, of files that lie in a bucket; as `sources.Listed`.
 Listed = Mapping[str, Sequence[Any]]
@@ -109,6 +117,8 @@ class How:
         Tells whether a file that is not here would lie in a bucket.
     compare : bool
         Whether sizes and depths should agree; not where a list does not say what is what.
+    ask : callable, optional
+        Asks CellProfiler's own reader about files, as `engine.unreadable` does.
     """
 
     deep: bool = False
@@ -117,6 +127,7 @@ class How:
     listed: Listed = field(default_factory=dict)
     in_bucket: Callable[[str], bool] | None = None
     compare: bool = True
+    ask: Callable[[Sequence[str]], Mapping[str, str] | None] | None = None
 
 
 @dataclass
@@ -173,7 +184,9 @@ def of_files(images: ImageList, root: Path, how: How | None = None) -> tuple[lis
         else:
             here.append(name)
     looked = dict(zip(here, _look_at(here, how), strict=True))
-    findings += _faults(looked, used, images)
+    unsure = {name: seen for name, seen in looked.items() if seen.fault in look.UNSURE}
+    findings += _second_opinion(unsure, how, used, images)
+    findings += _faults({n: seen for n, seen in looked.items() if seen.certain}, used, images)
     odd: dict[str, list[str]] = defaultdict(list)
     for name, seen in looked.items():
         if not seen.fault and not seen.kind:
@@ -251,6 +264,44 @@ def _ready() -> None:
 
 def _look_at_batch(names: Sequence[str], *, deep: bool) -> list[Looked]:
     return [look.look(name, deep=deep) for name in names]
+
+
+def _second_opinion(
+    unsure: Mapping[str, Looked], how: How, used: Mapping[str, _Used], images: ImageList
+) -> Iterator[Finding]:
+    """Let CellProfiler's own reader open one file of each kind that ours can't read.
+
+    What it can't read either is an error, for all files of the kind; the rest is a warning.
+    """
+    kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, seen in unsure.items():
+        kinds[seen.fault, _NUMBERS.sub("", seen.said)].append(name)
+    asked = [names[0] for names in kinds.values()][:_KINDS]
+    answers = how.ask(asked) if how.ask and asked else None
+    for (fault, _), names in kinds.items():
+        first, code = names[0], _FAULTS[fault][0]
+        if answers and (why := answers.get(first)):
+            for name in names:
+                said = f"{unsure[name].said}; CellProfiler: {why}" if name == first else ""
+                said = said or f"{unsure[name].said}; CellProfiler can't read {first!r} either"
+                yield _finding(code, name, said, _FAULTS[fault][1], used[name], images)
+            continue
+        every = _Used()
+        for name in names:
+            every.channels.update(used[name].channels)
+            every.rows.update(used[name].rows)
+        verdict = "CellProfiler was not asked"
+        if answers is not None and first in asked:
+            verdict = f"CellProfiler reads {'it' if len(names) == 1 else 'the first of them'}"
+        place = first if len(names) == 1 else f"{first} and {len(names) - 1:,} more"
+        yield _finding(
+            NOT_VERIFIED,
+            place,
+            f"{unsure[first].said}; {verdict}, so it runs, and is not checked for truncation",
+            "see that the files are whole: compare their sizes with the source's",
+            every,
+            images,
+        )
 
 
 def _faults(

@@ -34,6 +34,8 @@ EMPTY = "empty"
 BAD_HEADER = "unreadable-header"
 TRUNCATED = "truncated"
 DECODE = "decode-error"
+# Where a parser of ours gives up: CellProfiler's own reader may do better.
+UNSURE = frozenset((BAD_HEADER, DECODE))
 
 _TIFF, _PNG, _JPEG, _NPY = "TIFF", "PNG", "JPEG", "NumPy"
 _MAGIC = (
@@ -99,6 +101,11 @@ class Looked:
     depth: str = ""
     warnings: tuple[str, ...] = ()
     flat: bool = False
+
+    @property
+    def certain(self) -> bool:
+        """Whether it has a fault that needs no second opinion."""
+        return bool(self.fault) and self.fault not in UNSURE
 
 
 def look(path: str, *, deep: bool = False) -> Looked:
@@ -290,8 +297,9 @@ def _planes_behind(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
     """Give the planes that ImageJ and MetaMorph put behind the only directory's own."""
     if tif.is_imagej:
         return int((tif.imagej_metadata or {}).get("images", 1))
-    if tif.is_stk:
-        return int(page.tags["UIC2tag"].count)
+    # MetaMorph and MetaXpress write single planes with UIC1tag alone
+    if planes := page.tags.get("UIC2tag"):
+        return int(planes.count)
     return 0
 
 

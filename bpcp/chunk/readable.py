@@ -122,7 +122,7 @@ class Images:
 
         for image, name, place in self._places(row):
             # what came from a bucket was looked at as it came
-            if name not in self._task.remote and (found := look(place)).fault:
+            if name not in self._task.remote and (found := look(place)).certain:
                 return failure.of_file(found.said, name, image)
         return None
 

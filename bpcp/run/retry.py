@@ -34,7 +34,7 @@ def look_again(workspace: Workspace, chunk_id: str) -> int:
             continue
         files = imagelist.files(task.header, row, task.root)
         looks = (look(path) for _, path in files if not imagelist.is_remote(path))
-        fault = next((found for found in looks if found.fault), None)
+        fault = next((found for found in looks if found.certain), None)
         if fault:
             kept[number] = fault.said
     if kept != bad:

@@ -54,6 +54,8 @@ DAMAGE: dict[int, tuple[Callable[[Path], None], str]] = {
     12: (folder, "image-not-a-file"),
 }
 WRONG_SIZE = 9
+# tifffile fails on its ImageJ description, and CellProfiler reads it
+STRANGE = 11
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -102,6 +104,10 @@ def test_each_bad_image_is_found_and_named_by_its_row(damaged: Lab) -> None:
     row = rows_of(damaged.image_list)[WRONG_SIZE - 1]
     smaller = Path(row["PathName_Cyto"]) / row["FileName_Cyto"]
     tifffile.imwrite(smaller, tifffile.imread(smaller)[:-7])
+    row = rows_of(damaged.image_list)[STRANGE - 1]
+    strange = Path(row["PathName_Cyto"]) / row["FileName_Cyto"]
+    about = "ImageJ=1.54f\nimages=many\n"
+    tifffile.imwrite(strange, tifffile.imread(strange), description=about, metadata=None)
     done = check(damaged, "--json")
     assert done.returncode == 65, done.stderr
     found = json.loads(done.stdout)["findings"]
@@ -109,6 +115,7 @@ def test_each_bad_image_is_found_and_named_by_its_row(damaged: Lab) -> None:
     wanted = {code: [number + 1] for number, (_, code) in DAMAGE.items()}
     assert {code: lines.get(code) for code in wanted} == wanted
     assert lines["image-size-differs"] == [WRONG_SIZE + 1]
+    assert lines["image-not-verified"] == [STRANGE + 1]
     said = check(damaged, "--quarantine")
     assert said.returncode == 0
     assert f"{len(DAMAGE)} image sets in quarantine" in said.stderr

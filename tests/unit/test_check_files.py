@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +42,15 @@ def listed(*rows: tuple[str, ...], channels: tuple[str, ...] = ("DNA",)) -> Imag
     return ImageList(header, rows, tuple(range(2, len(rows) + 2)))
 
 
-def found(folder: Path, *names: str, how: How | None = None) -> list[Finding]:
+def refuse(paths: Sequence[str]) -> dict[str, str]:
+    """Answer as a CellProfiler that can't read the files either."""
+    return dict.fromkeys(paths, "OSError: Could not load the file as an image")
+
+
+REFUSED = How(ask=refuse)
+
+
+def found(folder: Path, *names: str, how: How = REFUSED) -> list[Finding]:
     return of_files(listed(*((name,) for name in names)), folder, how)[0]
 
 
@@ -124,6 +132,7 @@ ELSEWHERE = {
     "image-depth-differs",
     "image-set-size-differs",
     "image-not-checked",
+    "image-not-verified",
 }
 
 
@@ -138,7 +147,7 @@ def test_fires_by_row_and_channel(folder: Path, code: str) -> None:
         ("good.tif", "bad one.tif"),
         channels=("DNA", "ER"),
     )
-    (finding,), count = of_files(images, folder, How(deep=deep))
+    (finding,), count = of_files(images, folder, How(deep=deep, ask=refuse))
     assert finding.code.name == code
     assert finding.place == str(folder / "bad one.tif")
     assert finding.what.startswith(f"DNA, ER: {what}")
@@ -379,6 +388,13 @@ def test_imagej_planes_behind_one_directory_are_good(folder: Path) -> None:
     assert look.look(str(folder / "a.tif")).size == (40, 32, 1, 3)
 
 
+def test_metamorph_writes_single_planes_without_uic2tag(folder: Path) -> None:
+    tiff(folder / "a.tif", extratags=[(33628, "I", 2, (0, 1), True)])
+    assert look.look(str(folder / "a.tif")) == look.Looked(
+        kind="TIFF", size=(40, 32, 1, 1), depth="uint16"
+    )
+
+
 @pytest.mark.parametrize("pages", [1, 3])
 def test_every_cut_of_a_tiff_is_seen(folder: Path, pages: int) -> None:
     whole = tiff(folder / "a.tif", pixels=STACK[:pages], metadata=None, photometric=GREY)
@@ -410,6 +426,66 @@ BAD_HEADERS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "npy objects": ("a.npy", lambda p: np.save(p, np.array([{}])), "Python objects"),
 }
+
+
+class Reader:
+    """Stands in for CellProfiler's reader, and notes what it is asked."""
+
+    def __init__(self, answer: Mapping[str, str] | None) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+
+    def __call__(self, paths: Sequence[str]) -> Mapping[str, str] | None:
+        self.asked += paths
+        return self.answer
+
+
+def test_cellprofiler_decides_on_one_file_of_each_kind(folder: Path) -> None:
+    for i in range(3):
+        saved(folder / f"{i}.tif", format="png")
+        tiff(folder / f"{i}.png")
+    first, other = str(folder / "0.tif"), str(folder / "0.png")
+    reader = Reader({first: "OSError: no image"})
+    names = [f"{i}.{ending}" for ending in ("tif", "png") for i in range(3)]
+    findings = found(folder, *names, how=How(ask=reader))
+    assert reader.asked == [first, other]
+    assert [(f.code.name, f.lines) for f in findings] == [
+        ("image-unreadable-header", (2,)),
+        ("image-unreadable-header", (3,)),
+        ("image-unreadable-header", (4,)),
+        ("image-not-verified", (5, 6, 7)),
+    ]
+    assert "no TIFF file: a PNG; CellProfiler: OSError: no image" in findings[0].what
+    assert f"CellProfiler can't read {first!r} either" in findings[1].what
+    assert findings[3].place == f"{other} and 2 more"
+    assert "CellProfiler reads the first of them" in findings[3].what
+    assert list(bad_lines(findings)) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("ask", [None, Reader(None)])
+def test_what_no_reader_was_asked_about_is_a_warning(
+    folder: Path, ask: Reader | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiff(folder / "a.tif")
+
+    def stumble(*_: object) -> None:
+        raise KeyError("UIC2tag")
+
+    monkeypatch.setattr(look, "_inside", stumble)
+    (finding,) = found(folder, "a.tif", how=How(ask=ask))
+    assert (finding.code, bad_lines([finding])) == (files.NOT_VERIFIED, {})
+    assert "'UIC2tag'; CellProfiler was not asked" in finding.what
+
+
+def test_more_kinds_than_can_be_asked_about_are_warnings(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_KINDS", 1)
+    tiff(folder / "a.png")
+    saved(folder / "a.tif", format="png")
+    refused, unasked = found(folder, "a.png", "a.tif")
+    assert (refused.code, unasked.code) == (files.BAD_HEADER, files.NOT_VERIFIED)
+    assert "CellProfiler was not asked" in unasked.what
 
 
 @pytest.mark.parametrize("case", BAD_HEADERS)
