@@ -9,7 +9,14 @@ from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
 from bpcp.images import htd
-from bpcp.images.presets import GALLERY, IMAGEXPRESS, INSTRUMENTS, Placer, Preset
+from bpcp.images.presets import (
+    GALLERY,
+    IMAGEXPRESS,
+    INSTRUMENTS,
+    Placer,
+    Preset,
+    acquisition,
+)
 from bpcp.images.record import Image
 from bpcp.images.remote import fetched, in_bucket
 from bpcp.images.report import SHOWN, counted, shown, some
@@ -74,10 +81,11 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
         placed.notes += _not_shared(store)
     _by_name(store, placer, placed)
     if placer.preset.name != "regex":
-        flat = store.drop_projections()
-        if flat:
+        count, first = store.drop_projections(acquisition)
+        if count:
             placed.notes.append(
-                f"{counted(flat, 'projection')} of plates that have z planes, left out"
+                f"{counted(count, 'projection')} of z planes that are listed, left out,"
+                f" such as {shown(first)}"
             )
     return placed
 

@@ -308,10 +308,16 @@ def unpadded(text: str) -> str:
 
 def plate_folder(folder: str) -> str:
     """Give the name of the folder that stands for the plate: the last that isn't a mere layer."""
-    parts = [p for p in folder.removeprefix("s3:").split("/") if p]
+    found = acquisition(folder.removeprefix("s3:"))
+    return _MEASURED.sub("", found.rpartition("/")[2])
+
+
+def acquisition(folder: str) -> str:
+    """Give the folder of the acquisition that a folder is a layer of, such as ZStep_1."""
+    parts = [p for p in folder.split("/") if p]
     while len(parts) > 1 and _BETWEEN.fullmatch(parts[-1]):
         parts.pop()
-    return _MEASURED.sub("", parts[-1]) if parts else ""
+    return "/".join(parts)
 
 
 def share(placer: Placer, sample: Sequence[tuple[str, str]]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -255,14 +255,42 @@ class Store:
     def _index_files(self) -> None:
         self._db.execute("CREATE INDEX IF NOT EXISTS file_at ON file (folder, name)")
 
-    def drop_projections(self) -> int:
-        """Drop what has no plane, on plates that have planes; give how many."""
+    def drop_projections(self, acquisition: Callable[[str], str]) -> tuple[int, str]:
+        """Drop images without a plane where the same acquisition has planes of their place.
+
+        Parameters
+        ----------
+        acquisition : callable
+            Gives the folder of the acquisition that a folder belongs to.
+
+        Returns
+        -------
+        int
+            How many.
+        str
+            The first of them.
+        """
         flat = self._words["z"].id("")
-        done = self._db.execute(
-            "DELETE FROM image WHERE z = ? AND plate IN (SELECT plate FROM image WHERE z != ?)",
-            (flat, flat),
+        homes = _Words()
+        self._db.execute("CREATE TABLE home (folder INTEGER PRIMARY KEY, home INTEGER)")
+        self._db.executemany(
+            "INSERT INTO home VALUES (?, ?)",
+            (
+                (i, homes.id(acquisition(folder)))
+                for i, folder in enumerate(self._words["folder"].texts)
+            ),
         )
-        return done.rowcount
+        self._db.execute("CREATE INDEX image_place ON image (plate, well, site, t, channel)")
+        same = " AND ".join(f"plane.{k} = image.{k}" for k in _KINDS if k != "z")
+        projections = (
+            f"FROM image WHERE z = {flat} AND EXISTS (SELECT 1 FROM image AS plane"  # noqa: S608
+            f" WHERE {same} AND plane.z != {flat} AND (SELECT home FROM home WHERE folder ="
+            " plane.folder) = (SELECT home FROM home WHERE folder = image.folder))"
+        )
+        shown = self._paths(f"SELECT folder, name {projections} LIMIT 1")
+        done = self._db.execute(f"DELETE {projections}")
+        self._db.execute("DROP INDEX image_place")
+        return done.rowcount, "".join(shown)
 
     def drop_channels(self, channels: Iterable[str]) -> int:
         """Drop the images of some channels; give how many."""

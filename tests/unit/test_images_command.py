@@ -175,9 +175,38 @@ def test_projections_beside_planes_are_left_out_and_told(
     for source, planes in ((tmp_path / "P", ["1", "2"]), (tmp_path / "Q", [""])):
         rows = made(source, tmp_path, "--overwrite")
         assert [r.get("Metadata_ZPlane", "") for r in rows] == planes
-        assert ("1 projection of plates that have z planes" in capsys.readouterr().err) is (
-            planes != [""]
-        )
+        said = "1 projection of z planes that are listed, left out, such as "
+        assert (said in capsys.readouterr().err) is (planes != [""])
+
+
+def test_images_of_another_acquisition_are_no_projections(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("201", "202", "203", "203/ZStep_1", "203/ZStep_2"):
+        acquisition, _, step = folder.partition("/")
+        touch(tmp_path / f"in/{acquisition}/TimePoint_1/{step}/HTS_A01_s1_w1.tif")
+    source = [str(tmp_path / "in"), "-o", str(tmp_path / "a.csv")]
+    refused(Exit.MALFORMED_INPUT, "more than one file", main, source)
+    rows = made(tmp_path / "in", tmp_path, "--plate-from", "folder")
+    assert [(r["Metadata_Plate"], r["Metadata_ZPlane"]) for r in rows] == [
+        ("201", ""),
+        ("202", ""),
+        ("203", "1"),
+        ("203", "2"),
+    ]
+    assert "1 projection of z planes" in capsys.readouterr().err
+
+
+def test_a_channel_that_is_only_there_as_a_projection_is_not_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("P_A01_s1_w2", "ZStep_1/P_A01_s1_w1", "ZStep_2/P_A01_s1_w1"):
+        touch(tmp_path / f"in/P/TimePoint_1/{name}.tif")
+    source = [str(tmp_path / "in"), "-o", str(tmp_path / "a.csv")]
+    refused(Exit.MALFORMED_INPUT, "incomplete image sets", main, source)
+    said = capsys.readouterr().err
+    assert "P, A01, site 1, t 1: no w1" in said
+    assert main([*source, "--channel", "2="]) == Exit.OK
 
 
 def test_the_guides_regex_takes_the_projections(tmp_path: Path) -> None:
