@@ -62,6 +62,7 @@ def sources(workspace: Workspace, plan: Sequence[Planned]) -> list[Source]:
         for part in done["parts"]:
             numbers = planned.image_numbers[part["first"] - first : part["last"] - first + 1]
             summaries = {name: Summary.from_json(s) for name, s in part["tables"].items()}
+            skipped = {n for own in part.get("skipped", {}).values() for n in own}
             folder = paths.tables(part["part"])
             found.append(
                 Source(
@@ -71,6 +72,7 @@ def sources(workspace: Workspace, plan: Sequence[Planned]) -> list[Source]:
                     tuple(numbers),
                     summaries,
                     part["mirror"],
+                    skipped=frozenset(planned.image_numbers[n - first] for n in skipped),
                 )
             )
     if left:
@@ -288,6 +290,7 @@ def _restorer(workspace: Workspace) -> Restorer:
         experiment.own_text(run),
         shows_batch=run.get("batch") == "given",
         packed=_packed(workspace, run),
+        nulls=tuple(t["pattern"] for t in run.get("tables", []) if t.get("nulls")),
     )
 
 

@@ -164,7 +164,8 @@ def recognise(path: Path) -> Shape | None:
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter)
             first = next(reader, [])
-            if len(first) < 2:
+            # of chosen measurements, there may be none in the image table but its number
+            if len(first) < 2 and first != ["ImageNumber"]:
                 continue
             # CellProfiler itself writes Metadata_Row several times, where Groups names it
             names = _distinct(first)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from bpcp import __version__, binding, cellprofiler, plan
-from bpcp.chunk.verdict import Expected
+from bpcp.chunk.verdict import Declared
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.limits import Limits, read_limits
 from bpcp.profile import instances, massif, words
@@ -64,8 +64,7 @@ def profile(subject: Subject, jobs: str, samples: int, tell: Callable[[str], Non
     chosen = different(subject.cut.images, subject.there, samples)
     last_module = int(planned.run["last_module"])
     command = planned.run["cellprofiler"]["command"]
-    expected = [Expected(t["pattern"], tuple(t["objects"])) for t in planned.run["tables"]]
-    with bench(subject, command, expected) as here:
+    with bench(subject, command, Declared.of(planned.run)) as here:
         tell(f"{words.image_sets(len(chosen))}, one process alone")
         first, check_s = here.observe([here.work(1, [c for c, _ in chosen])])
         alone = first.processes[0]
@@ -165,7 +164,7 @@ def _massif(subject: Subject, as_json: bool, tell: Callable[[str], None]) -> Non
         f"one image set under valgrind, {low} to {high} times slower than by itself"
         f"{times if found else ''}"
     )
-    with bench(subject, command, ()) as here:
+    with bench(subject, command, Declared()) as here:
         work = here.work(1, [smallest])
         files = massif.run(work.job, command, here.folder, work.log)
         printed = [massif.print_out(path) for path in files]
