@@ -12,6 +12,7 @@ import re
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Set as Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import pathname2url
@@ -177,17 +178,26 @@ class Table:
     rows: int = 0
 
 
-def unite(path: str, found: Sequence[Source]) -> Table:
+def unite(path: str, found: Sequence[Source], alike: Set[str] = frozenset()) -> Table:
+    """Give the table that one process would have written at a path.
+
+    Parameters
+    ----------
+    alike : set of str
+        The paths of the same table in other folders, named by metadata: one process writes all of
+        them with the columns, and the spelling of numbers, of all of its image sets.
+    """
     having = [s.summaries[path] for s in found if path in s.summaries]
+    others = [summary for s in found for p, summary in s.summaries.items() if p in alike]
     # one column says nothing of the delimiter
-    wide = [s.shape for s in having if len(s.shape.header) > 1]
+    wide = [s.shape for s in (*having, *others) if len(s.shape.header) > 1]
     first = (wide or [s.shape for s in having])[0]
     for shape in wide:
         if (shape.kind, shape.delimiter, shape.heads) != (first.kind, first.delimiter, first.heads):
             raise BpcpError(Exit.BUG, f"chunks wrote {path} as tables of different kinds")
-    header = united_header([s.shape for s in having])
+    header = united_header([s.shape for s in (*having, *others)])
     seen: dict[str, list[Spelling]] = {name: [] for name in header}
-    for summary in having:
+    for summary in (*having, *others):
         for name, how in zip(summary.shape.header, summary.spellings, strict=True):
             seen[name].append(how)
     shape = Shape(first.kind, first.delimiter, first.heads, header)

@@ -240,7 +240,7 @@ def _sort_in(verdict: Verdict, output: Path, name: str, ran: Ran) -> database.Fo
         return None
     try:
         if shape := tables.recognise(path):
-            verdict.tables[name] = tables.summarise(path, shape)
+            verdict.tables[name] = tables.summarise(path, shape, frozenset(ran.skipped))
         elif shape := database.recognise(path):
             found = database.judge(path, shape, ran.wanted, ran.skipped.keys())
             verdict.tables[name] = found.summary

@@ -17,6 +17,7 @@ from bpcp.chunk import learned
 from bpcp.chunk.verdict import Declared, Expected, Ran, Verdict, judge
 from bpcp.errors import Exit
 from bpcp.run import closing
+from bpcp.tables import Spelling
 from bpcp.workspace import Json, read_json
 
 FLAG = """
@@ -243,6 +244,19 @@ def test_a_pipeline_without_tables_may_write_nothing(tmp_path: Path) -> None:
     ):
         ran = Ran(4, 5, "Complete", Course(reached), LAST)
         assert judge(tmp_path, declared, ran).faults == faults
+
+
+@pytest.mark.parametrize(("flag", "how"), [(3, Spelling.BLANK), (LAST, Spelling.FLOAT)])
+def test_what_was_not_measured_of_objects_is_no_number(
+    tmp_path: Path, flag: int, how: Spelling
+) -> None:
+    """CellProfiler writes nan for it; a nan that was measured makes the column one of floats."""
+    rows = [[4, 1, 7, "nan"], [5, 1, 8, "nan"]]
+    write_csv(tmp_path / "Nuclei.csv", [["ImageNumber", "ObjectNumber", "Area", "Parent"], *rows])
+    images = [[1, n, 0, 1, 0, 0, 0] for n in (4, 5)]
+    found = judged(tmp_path, images, {4: flag, 5: flag})
+    assert found.faults == []
+    assert found.tables["Nuclei.csv"].spellings[2:] == (Spelling.INTEGER, how)
 
 
 # --- what an image table need not say -------------------------------------------------------------
