@@ -1,4 +1,4 @@
-"""What a pipeline needs whose image sets may be skipped: tables listed in an order that holds.
+"""What a pipeline needs whose image sets may be skipped: a process that skips all must end well.
 
 Where all image sets of a process are skipped before a module makes some objects, CellProfiler
 fails at the table that ExportToSpreadsheet lists for these, and writes none of those behind it;
@@ -23,7 +23,12 @@ EXPORT_ORDER = Code(
     Severity.NOTE,
     "tables are written in another order, as image sets may be skipped",
 )
-CODES = (EXPORT_ORDER,)
+MEANS = Code(
+    "pipeline-means-behind-flag",
+    Severity.WARNING,
+    "a module means over image sets that FlagImage may all have skipped",
+)
+CODES = (EXPORT_ORDER, MEANS)
 
 _SHARES = "Combine these object measurements with those of the previous object?"
 # What ExportToSpreadsheet keeps of each table that it lists.
@@ -33,8 +38,19 @@ _SHARES_AT = 1
 
 def of_skipping(pipe: Pipeline) -> Iterator[Finding]:
     """Find what is to be said of a pipeline that skips image sets."""
-    if not any(map(skipping_flags, pipe.modules)):
+    flags = [m for m in pipe.modules if skipping_flags(m)]
+    if not flags:
         return
+    for module in pipe.named("MeasureImageQuality"):
+        if module.number > flags[0].number and "Yes" in module.all("Calculate thresholds?"):
+            yield Finding(
+                MEANS,
+                place(module),
+                f"it means thresholds over the image sets of a process; where {place(flags[0])}"
+                " skips all of these, CellProfiler fails, and the image sets of that chunk with it",
+                f"put it before {place(flags[0])}; or run with chunks so large (--chunk-size) that"
+                " each has an image set that is not skipped",
+            )
     for module in pipe.named("ExportToSpreadsheet"):
         if module.get("Export all measurement types?") == "Yes":
             continue

@@ -62,7 +62,6 @@ def profile(subject: Subject, jobs: str, samples: int, tell: Callable[[str], Non
     limits = read_limits()
     slots = asked(jobs or "100%", limits.cores)
     chosen = different(subject.cut.images, subject.there, samples)
-    last_module = int(planned.run["last_module"])
     command = planned.run["cellprofiler"]["command"]
     with bench(subject, command, Declared.of(planned.run)) as here:
         tell(f"{words.image_sets(len(chosen))}, one process alone")
@@ -81,7 +80,7 @@ def profile(subject: Subject, jobs: str, samples: int, tell: Callable[[str], Non
                 f" about {words.duration(each_s * len(hands[0]))} or more"
             )
             seen, check_s = here.observe([here.work(i, own) for i, own in enumerate(hands, 2)])
-    figures = fold(alone, seen, last_module, check_s, plan_s)
+    figures = fold(alone, seen, check_s, plan_s)
     record = _record(subject, planned.run, figures, limits, slots)
     record["ran"] = _rows(subject, chosen)
     record["modules"] = [asdict(m) for m in modules([alone, *seen.processes])]
@@ -95,7 +94,7 @@ def profile(subject: Subject, jobs: str, samples: int, tell: Callable[[str], Non
     from bpcp.profile.plot import draw as plot
 
     target = subject.workspace.profile
-    record["plots"] = [str(p) for p in plot(alone, seen, last_module, target.with_suffix(""))]
+    record["plots"] = [str(p) for p in plot(alone, seen, target.with_suffix(""))]
     write_json(target, _rounded(record))
     return record
 

@@ -813,3 +813,22 @@ def test_tables_are_written_in_the_order_in_which_they_are_measured(
 )
 def test_their_order_stays(modules: tuple[str, ...]) -> None:
     assert "pipeline-export-order" not in codes(piped(*modules))
+
+
+QUALITY = module("MeasureImageQuality", "Calculate thresholds?:Yes")
+
+
+def test_means_over_image_sets_that_may_all_be_skipped() -> None:
+    finding = only("pipeline-means-behind-flag", piped(FLAG, QUALITY, EXPORT))
+    assert finding.code.severity is Severity.WARNING
+    assert (finding.place, "module 2, FlagImage" in finding.what) == (
+        "module 3, MeasureImageQuality",
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    "modules", [(QUALITY, FLAG), (FLAG, QUALITY.replace("?:Yes", "?:No")), (QUALITY,)]
+)
+def test_means_over_image_sets_that_are_there(modules: tuple[str, ...]) -> None:
+    assert "pipeline-means-behind-flag" not in codes(piped(*modules, EXPORT))
