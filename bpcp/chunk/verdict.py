@@ -133,6 +133,17 @@ class Ran:
         """Whether it skipped every image set."""
         return self.is_complete and self._all_skipped
 
+    def must_write(self, objects: Sequence[str]) -> bool:
+        """Tell whether a table must be there though every image set was skipped.
+
+        Of objects and relationships, nothing was measured; where it failed at a spreadsheet,
+        ExportToDatabase may not have come to its properties file.
+        """
+        needed = {"Image", "Experiment", database.DATABASE}
+        if self.said == "Complete":
+            needed.add(database.PROPERTIES)
+        return not needed.isdisjoint(objects)
+
     @property
     def accounts_for_all(self) -> bool:
         """Whether its log shows of each image set that it was done with it."""
@@ -193,9 +204,7 @@ def judge(output: Path, declared: Declared, ran: Ran) -> Verdict:
         return verdict
     patterns = [(re.compile(e.pattern, re.DOTALL), e) for e in declared.tables]
     for pattern, table in patterns:
-        is_of_objects = not set(table.objects) & {"Image", "Experiment", *_OTHERS}
-        if is_of_objects and ran.skips_all:
-            # nothing was measured that could stand there
+        if ran.skips_all and not ran.must_write(table.objects):
             continue
         if not any(pattern.fullmatch(name) for name in verdict.tables):
             what = " and ".join(table.objects)
@@ -284,7 +293,8 @@ class _ImageTable:
         # others are of an earlier run, and came with the list
         own = [m for m in declared.modules if f"ModuleError_{m}" in at]
         self._errors = sorted((_number(m), m, at[f"ModuleError_{m}"]) for m in own)
-        self._times = [at[name] for m in own if (name := f"ExecutionTime_{m}") in at]
+        times = (f"ExecutionTime_{m}" for m in declared.modules)
+        self._times = [at[name] for name in times if name in at]
         self._counts = [(name[6:], i) for name, i in at.items() if name.startswith("Count_")]
         self._measured = [
             i for name, i in at.items() if not name.startswith(("ImageNumber", "Group_"))
@@ -310,7 +320,8 @@ class _ImageTable:
         skipped_at = self._ran.skipped.get(number)
         if skipped_at is not None:
             flags = self._flags.get(skipped_at, [])
-            self.flagged[number] = [name for name, i in flags if row[i] not in ("", "0", "0.0")]
+            if raised := [name for name, i in flags if row[i] not in ("", "0", "0.0")]:
+                self.flagged[number] = raised
         elif self._measured and not any(row[i] for i in self._measured):
             # of what was chosen for the table, there may be nothing
             is_known = not self._errors and self._ran.is_through(number)

@@ -95,7 +95,7 @@ def test_memory_that_grows_is_followed_and_not_for_ever() -> None:
 
 def test_a_log_without_times_is_refused() -> None:
     silent = process([])
-    refused(Exit.UNAVAILABLE, "no module times", fold, silent, Observed([silent]), 4, 0.0, 0.0)
+    refused(Exit.UNAVAILABLE, "no module times", fold, silent, Observed([silent]), 0.0, 0.0)
 
 
 def test_memory_and_seconds_by_module() -> None:

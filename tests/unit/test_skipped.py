@@ -15,6 +15,7 @@ from bpcp.audit.all import audit as audited
 from bpcp.cellprofiler import Course, course_of
 from bpcp.chunk import learned
 from bpcp.chunk.verdict import Declared, Expected, Ran, Verdict, judge
+from bpcp.database import file as database
 from bpcp.errors import Exit
 from bpcp.run import closing
 from bpcp.tables import Spelling
@@ -257,6 +258,26 @@ def test_what_was_not_measured_of_objects_is_no_number(
     found = judged(tmp_path, images, {4: flag, 5: flag})
     assert found.faults == []
     assert found.tables["Nuclei.csv"].spellings[2:] == (Spelling.INTEGER, how)
+
+
+@pytest.mark.parametrize(
+    ("said", "faults"), [("Failure", []), ("Complete", [f"no {database.PROPERTIES}"])]
+)
+def test_it_may_end_before_the_properties_are_written(
+    tmp_path: Path, said: str, faults: list[str]
+) -> None:
+    properties = Expected(r"db\.properties", (database.PROPERTIES,))
+    declared = Declared((*ONLY_NUCLEI.tables, properties), DECLARED.modules, {}, LAST)
+    reached, lists = {4: 2, 5: 2}, ("Nuclei",)
+    found = judged(tmp_path, ALL, reached, said, declared, uncounted=lists, columns=NARROW)
+    assert found.faults == faults
+
+
+def test_a_table_without_the_flags_does_not_hide_them(tmp_path: Path) -> None:
+    nuclei(tmp_path)
+    write_csv(tmp_path / "z" / "Counts.csv", [["Count_Nuclei", "ImageNumber"], [2, 4], ["", 5]])
+    found = judged(tmp_path, [THROUGH, SKIPPED], {4: LAST, 5: 2})
+    assert (found.faults, found.skipped) == ([], {QC: [5]})
 
 
 # --- what an image table need not say -------------------------------------------------------------
