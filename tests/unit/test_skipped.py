@@ -236,6 +236,19 @@ def test_any_other_failure_is_one(
     assert found.skipped == {}
 
 
+@pytest.mark.parametrize(
+    ("reached", "said"), [({4: LAST, 5: 2}, "Complete"), ({4: 2, 5: 2}, "Failure")]
+)
+def test_without_an_image_table(tmp_path: Path, reached: dict[int, int], said: str) -> None:
+    """Only objects are exported: what was skipped is known all the same."""
+    declared = Declared(DECLARED.tables[1:2], DECLARED.modules, DECLARED.flags, LAST)
+    write_csv(tmp_path / "Nuclei.csv", [["ImageNumber", "ObjectNumber", "Area"]])
+    found = judge(tmp_path, declared, Ran(4, 5, said, Course(reached, ("Nuclei",)), LAST))
+    assert found.faults == []
+    by = {"FlagImage (QCFlag, Dark)": [n for n, module in reached.items() if module == 2]}
+    assert found.skipped == by
+
+
 def test_a_pipeline_without_tables_may_write_nothing(tmp_path: Path) -> None:
     declared = Declared(last_module=LAST)
     for reached, faults in (
