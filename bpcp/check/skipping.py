@@ -26,7 +26,7 @@ EXPORT_ORDER = Code(
 MEANS = Code(
     "pipeline-means-behind-flag",
     Severity.WARNING,
-    "a module means over image sets that FlagImage may all have skipped",
+    "a module averages over image sets that FlagImage may all have skipped",
 )
 CODES = (EXPORT_ORDER, MEANS)
 
@@ -46,7 +46,7 @@ def of_skipping(pipe: Pipeline) -> Iterator[Finding]:
             yield Finding(
                 MEANS,
                 place(module),
-                f"it means thresholds over the image sets of a process; where {place(flags[0])}"
+                f"it averages thresholds over the image sets of a process; where {place(flags[0])}"
                 " skips all of these, CellProfiler fails, and the image sets of that chunk with it",
                 f"put it before {place(flags[0])}; or run with chunks so large (--chunk-size) that"
                 " each has an image set that is not skipped",
