@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -36,6 +36,8 @@ JVM_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmn24m"
 # What CellProfiler logs when a module is done with an image set.
 MODULE_DONE = r": Image # (\d+), module (\S+) # (\d+): CPU_time"
 _MODULE_DONE = re.compile(MODULE_DONE.encode())
+# Source: cellprofiler_core 4.2.8.1, utilities/hdf5_dict.py (__getitem__).
+_UNCOUNTED = re.compile(rb"AssertionError: Feature Count_(.+) for Image does not exist\s*$")
 
 _TRACEBACK = re.compile(r"^(?=Traceback \(most recent call last\):$)", re.MULTILINE)
 _ERROR = re.compile(r"^[\w.]*(?:Error|Exception): .*$", re.MULTILINE)
@@ -218,6 +220,50 @@ def finished_in(log: str, last_module: int, at: int = 0, count: int = 0) -> tupl
     except FileNotFoundError:
         pass
     return at, count
+
+
+@dataclass(frozen=True)
+class Course:
+    """How far a process came, by CellProfiler's log.
+
+    Attributes
+    ----------
+    reached : dict of int to int
+        By image set, the module that was done with it last; not of those in which a module failed.
+    uncounted : tuple of str
+        Objects of which ExportToSpreadsheet found no Count_, and gave up: no image set came as far
+        as the module that makes them.
+    """
+
+    reached: Mapping[int, int] = field(default_factory=dict)
+    uncounted: tuple[str, ...] = ()
+
+
+def course_of(log: Path) -> Course:
+    """Read how far a process came."""
+    reached: dict[int, int] = {}
+    failed: set[int] = set()
+    uncounted, ends_badly, fails = [], 0, False
+    try:
+        with log.open("rb") as file:
+            for line in file:
+                if done := _MODULE_DONE.search(line):
+                    # its line stands behind the traceback
+                    reached[int(done[1])] = int(done[3])
+                    failed |= {int(done[1])} if fails else set()
+                    fails = False
+                elif line.startswith(b"Error detected during run of module"):
+                    fails = True
+                elif line.startswith(b"Failed to complete post_run processing for module"):
+                    ends_badly += 1
+                elif objects := _UNCOUNTED.match(line):
+                    uncounted.append(objects[1].decode("utf-8", "replace"))
+    except FileNotFoundError:
+        pass
+    return Course(
+        {n: module for n, module in reached.items() if n not in failed},
+        tuple(uncounted) if ends_badly == len(uncounted) else (),
+    )
 
 
 def make_batch_file(

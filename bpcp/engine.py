@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 
 from bpcp import cellprofiler, imagelist
+from bpcp.check.modules import skipping_flags
 from bpcp.database import file as database
 from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
@@ -122,16 +124,36 @@ def _measured_objects(argv: Sequence[str], pipe: Pipeline, sets: ImageSets) -> l
     return list(dict.fromkeys(name for name, _ in measurements(argv, pipe, sets)))
 
 
+def measuring_modules(pipe: Pipeline) -> list[str]:
+    """Name the modules whose ModuleError_ and ExecutionTime_ a process measures: "03FlagImage".
+
+    From the first export on it measures none. Source: cellprofiler_core 4.2.8.1,
+    pipeline/_pipeline.py (run_with_yield) and should_stop_writing_measurements of the modules.
+    """
+    before = takewhile(lambda m: not m.name.startswith("ExportTo"), pipe.modules)
+    return [f"{m.number:02d}{m.name}" for m in before]
+
+
+def skips(pipe: Pipeline) -> list[Json]:
+    """List the flags for which a FlagImage ends the pipeline, as `verdict.Declared` takes them."""
+    return [
+        {"module": m.number, "measurement": measurement, "flag": flag}
+        for m in pipe.named("FlagImage")
+        for measurement, flag in skipping_flags(m)
+    ]
+
+
 def expected_tables(pipe: Pipeline, objects: Sequence[str]) -> list[Json]:
     """Give the tables that each chunk must write, as `verdict.Expected` takes them."""
     found: list[Json] = []
     for table in pipe.tables():
+        nulls = {"nulls": True} if table.nulls else {}
         if table.objects:
-            found.append({"pattern": table.pattern(), "objects": list(table.objects)})
+            found.append({"pattern": table.pattern(), "objects": list(table.objects), **nulls})
             continue
         before, _, after = table.pattern().rpartition(re.escape("*"))
         found += [
-            {"pattern": f"{before}{re.escape(name)}{after}", "objects": [name]}
+            {"pattern": f"{before}{re.escape(name)}{after}", "objects": [name], **nulls}
             for name in dict.fromkeys(("Image", *objects))
             if name != "Experiment"
         ]

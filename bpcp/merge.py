@@ -23,7 +23,8 @@ from bpcp.database import once
 from bpcp.database.merge import merge_database
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.publish import sha256
-from bpcp.restore import DamagedTableError, Restorer, Run, Source, Table, restored, runs, unite
+from bpcp.restore import DamagedTableError, Restorer, Run, Source, Table, restored, runs
+from bpcp.subfolders import Families, with_empty
 from bpcp.tables import Kind, Summary
 from bpcp.workspace import (
     Json,
@@ -62,6 +63,7 @@ def sources(workspace: Workspace, plan: Sequence[Planned]) -> list[Source]:
         for part in done["parts"]:
             numbers = planned.image_numbers[part["first"] - first : part["last"] - first + 1]
             summaries = {name: Summary.from_json(s) for name, s in part["tables"].items()}
+            skipped = {n for own in part.get("skipped", {}).values() for n in own}
             folder = paths.tables(part["part"])
             found.append(
                 Source(
@@ -71,6 +73,7 @@ def sources(workspace: Workspace, plan: Sequence[Planned]) -> list[Source]:
                     tuple(numbers),
                     summaries,
                     part["mirror"],
+                    skipped=frozenset(planned.image_numbers[n - first] for n in skipped),
                 )
             )
     if left:
@@ -79,7 +82,7 @@ def sources(workspace: Workspace, plan: Sequence[Planned]) -> list[Source]:
             f"{left} of {len(plan)} chunks are not done, so there is nothing to merge yet",
             "run the same ./run_analysis_pipeline.sh command again: it goes on where it stopped",
         )
-    return _one_experiment(found)
+    return with_empty(_one_experiment(found), read_json(workspace.run) or {})
 
 
 def _one_experiment(found: Sequence[Source]) -> list[Source]:
@@ -111,7 +114,7 @@ def _write_body(
     pieces_left = Counter(piece.source for piece in order)
     for piece in order:
         source = found[piece.source]
-        if table.path in source.summaries:
+        if table.path in source.summaries and source.summaries[table.path].rows:
             cursor = cursors.get(piece.source)
             if cursor is None:
                 cursor = cursors[piece.source] = _Cursor(restored(table, source, restorer))
@@ -209,13 +212,14 @@ def merge(workspace: Workspace) -> Merged:
     _allow_many_open_files()
     result = Merged()
     images: Path | None = None
-    paths = list(dict.fromkeys(path for source in found for path in source.summaries))
+    families = Families(found, read_json(workspace.run) or {})
+    paths = families.paths
     shapes = {p: next(s.summaries[p].shape for s in found if p in s.summaries) for p in paths}
     # experiment tables may be made anew from the image table, properties from their database
     late = (Kind.DATABASE, Kind.EXPERIMENT, Kind.PROPERTIES)
     rank = {kind: late.index(kind) + 1 if kind in late else 0 for kind in Kind}
     for path in sorted(paths, key=lambda p: (rank[shapes[p].kind], p)):
-        table = unite(path, found)
+        table = families.table(path)
         try:
             _write(workspace, table, order, found, restorer, images)
         except DamagedTableError as error:
@@ -266,7 +270,8 @@ def write_again(workspace: Workspace, path: str, file: TextIO) -> None:
         Where a chunk's table is not as it was when the chunk was judged.
     """
     found = sources(workspace, read_plan(workspace))
-    table, order, restorer = unite(path, found), runs(found), _restorer(workspace)
+    table = Families(found, read_json(workspace.run) or {}).table(path)
+    order, restorer = runs(found), _restorer(workspace)
     _allow_many_open_files()
     if table.shape.kind is Kind.EXPERIMENT:
         tables_of = {p: s.shape.kind for x in found for p, s in x.summaries.items()}
@@ -288,6 +293,7 @@ def _restorer(workspace: Workspace) -> Restorer:
         experiment.own_text(run),
         shows_batch=run.get("batch") == "given",
         packed=_packed(workspace, run),
+        nulls=tuple(t["pattern"] for t in run.get("tables", []) if t.get("nulls")),
     )
 
 

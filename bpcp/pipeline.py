@@ -61,10 +61,13 @@ class Table:
     objects : tuple of str
         Whose measurements: "Image", "Experiment", "Object relationships", or object names; empty
         where the pipeline leaves it to CellProfiler ("all measurement types").
+    nulls : bool
+        Whether nothing stands where a number is not one, instead of "nan".
     """
 
     path: str
     objects: tuple[str, ...]
+    nulls: bool = False
 
     def pattern(self) -> str:
         """Give a regular expression for the paths that the tags may make."""
@@ -164,7 +167,8 @@ class Pipeline:
                 "csv" if module.get("Select the column delimiter").startswith("Comma") else "txt"
             )
             if _yes(module, "Export all measurement types?"):
-                yield Table(f"{folder}{prefix}*.{extension}", ())
+                nulls = module.get("Representation of Nan/Inf") == "Null"
+                yield Table(f"{folder}{prefix}*.{extension}", (), nulls)
                 # this one knows no metadata: its folder ends where the first tag begins
                 above = folder[: tag.start()] if (tag := TAG.search(folder)) else folder
                 above = above[: above.rfind("/") + 1]
@@ -175,6 +179,7 @@ class Pipeline:
 
 def _named_tables(module: Module, start: str, extension: str) -> Iterator[Table]:
     """Give the tables that a module lists one by one; objects may share the one before."""
+    nulls = module.get("Representation of Nan/Inf") == "Null"
     tables: list[Table] = []
     for name, shares, file, automatic in zip(
         module.all("Data to export"),
@@ -183,15 +188,16 @@ def _named_tables(module: Module, start: str, extension: str) -> Iterator[Table]
         module.all("Use the object name for the file name?"),
         strict=True,
     ):
-        if tables and shares == "Yes" and all(map(_is_objects, (name, tables[-1].objects[-1]))):
-            tables[-1] = Table(tables[-1].path, (*tables[-1].objects, name))
+        if tables and shares == "Yes" and all(map(is_objects, (name, tables[-1].objects[-1]))):
+            tables[-1] = Table(tables[-1].path, (*tables[-1].objects, name), nulls)
         else:
             path = start + (f"{name}.{extension}" if automatic == "Yes" else file)
-            tables.append(Table(path, (name,)))
+            tables.append(Table(path, (name,), nulls))
     yield from tables
 
 
-def _is_objects(name: str) -> bool:
+def is_objects(name: str) -> bool:
+    """Tell whether a table of ExportToSpreadsheet is one of objects."""
     return name not in ("Image", "Experiment", "Object relationships")
 
 

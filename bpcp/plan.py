@@ -182,6 +182,8 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "group_sizes": [last - first + 1 for first, last in units_of(cut.own)],
         "reads_whole_list": whole,
         "cellprofiler": asked,
+        "modules": engine.measuring_modules(pipe),
+        "skips": engine.skips(pipe),
         "tables": engine.expected_tables(pipe, asked["objects"]),
     }
     # state that came back from a bucket holds only the rows of chunks that are done

@@ -8,9 +8,11 @@ the Group_* measurements, the folders of saved images, the columns and the spell
 from __future__ import annotations
 
 import csv
+import re
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Set as Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import pathname2url
@@ -20,6 +22,9 @@ from bpcp.errors import BpcpError, Exit
 from bpcp.tables import Kind, Shape, Spelling, Summary
 
 _PACKED = "ImageSet_ImageSet"
+# An image set's means over its objects are computed as the table is written, also over none.
+# Source: cellprofiler_core 4.2.8.1, constants/measurement.py (AGG_MEAN, AGG_MEDIAN, AGG_STD_DEV).
+_OVER_OBJECTS = ("Mean_", "Median_", "StDev_")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Source:
         By path in the result.
     elsewhere : dict of str to str
         Where a table lies here, if not at its path in the result.
+    skipped : frozenset of int
+        The ImageNumbers of those that the pipeline left before its last module.
     """
 
     folder: Path
@@ -51,6 +58,7 @@ class Source:
     summaries: dict[str, Summary]
     mirror: str = ""
     elsewhere: dict[str, str] = field(default_factory=dict)
+    skipped: frozenset[int] = frozenset()
 
     @property
     def chunk(self) -> str:
@@ -104,6 +112,8 @@ class Restorer:
     packed : mapping of int to str
         By ImageNumber: how image sets are packed today. That depends on the whole list of files,
         which may have changed since some chunks were done.
+    nulls : tuple of str
+        Regular expressions for the paths of tables that have nothing where others have "nan".
     """
 
     analysis: str
@@ -112,6 +122,13 @@ class Restorer:
     text: Callable[[str], str] = str
     shows_batch: bool = False
     packed: Mapping[int, str] = field(default_factory=dict)
+    nulls: tuple[str, ...] = ()
+
+    def missing(self, table: Table, column: str) -> str:
+        """Give what stands in a column for an image set of which nothing there was measured."""
+        if table.shape.kind is Kind.IMAGE and not column.startswith(_OVER_OBJECTS):
+            return ""
+        return "" if any(re.fullmatch(p, table.path, re.DOTALL) for p in self.nulls) else "nan"
 
     def group(self, name: str, number: int) -> str:
         """Give a Group_ measurement of an image set."""
@@ -161,17 +178,26 @@ class Table:
     rows: int = 0
 
 
-def unite(path: str, found: Sequence[Source]) -> Table:
+def unite(path: str, found: Sequence[Source], alike: Set[str] = frozenset()) -> Table:
+    """Give the table that one process would have written at a path.
+
+    Parameters
+    ----------
+    alike : set of str
+        The paths of the same table in other folders, named by metadata: one process writes all of
+        them with the columns, and the spelling of numbers, of all of its image sets.
+    """
     having = [s.summaries[path] for s in found if path in s.summaries]
-    first = having[0].shape
-    for summary in having:
-        if (summary.shape.kind, summary.shape.delimiter, summary.shape.heads) != (
-            first.kind, first.delimiter, first.heads,
-        ):  # fmt: skip
+    others = [summary for s in found for p, summary in s.summaries.items() if p in alike]
+    # one column says nothing of the delimiter
+    wide = [s.shape for s in (*having, *others) if len(s.shape.header) > 1]
+    first = (wide or [s.shape for s in having])[0]
+    for shape in wide:
+        if (shape.kind, shape.delimiter, shape.heads) != (first.kind, first.delimiter, first.heads):
             raise BpcpError(Exit.BUG, f"chunks wrote {path} as tables of different kinds")
-    header = united_header([s.shape for s in having])
+    header = united_header([s.shape for s in (*having, *others)])
     seen: dict[str, list[Spelling]] = {name: [] for name in header}
-    for summary in having:
+    for summary in (*having, *others):
         for name, how in zip(summary.shape.header, summary.spellings, strict=True):
             seen[name].append(how)
     shape = Shape(first.kind, first.delimiter, first.heads, header)
@@ -286,7 +312,7 @@ def _restored(
         yield from _lines(path, summary.shape, source)
         return
     own_number = summary.shape.number_columns[0]
-    blank = "" if table.shape.kind is Kind.IMAGE else "nan"
+    missing = [restorer.missing(table, name) for name in table.shape.header]
     at = {name: i for i, name in enumerate(header)}
     places = [at.get(name, -1) for name in table.shape.header]
     for row in tables.rows(path, summary.shape):
@@ -295,7 +321,11 @@ def _restored(
             row[i] = change(row[i], number)
         yield (
             number,
-            row if header == table.shape.header else [row[i] if i >= 0 else blank for i in places],
+            row
+            if header == table.shape.header
+            else [
+                row[i] if i >= 0 else nothing for i, nothing in zip(places, missing, strict=True)
+            ],
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,9 @@ class State:
         Whether the result holds all that is done.
     not_analysed : list of dict
         For each image set in quarantine: `line`, `place`, `image_set`, `reason`.
+    skipped : dict of str to int
+        Of those that are done: how many the pipeline itself skipped, by what did it, as in
+        `verdict.Verdict`.
     """
 
     total: int = 0
@@ -58,6 +61,7 @@ class State:
     modules_s: float = 0.0
     merged: bool = False
     not_analysed: list[Json] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
 
     @property
     def left(self) -> int:
@@ -105,6 +109,8 @@ def gather(workspace: Workspace) -> State:
             state.modules_s += part["modules_s"]
             for name, count in part["objects"].items():
                 state.objects[name] = state.objects.get(name, 0) + count
+            for by, numbers in part.get("skipped", {}).items():
+                state.skipped[by] = state.skipped.get(by, 0) + len(numbers)
         if done["failed"] and not at_work:
             state.failures += _failures(workspace, planned, done["failed"])
     state.failures.sort(key=lambda f: int(f["image_number"]))
@@ -164,6 +170,7 @@ def to_json(workspace: Workspace, state: State) -> Json:
             "left": state.left,
             "under_way": state.under_way,
             "not_analysed": len(state.not_analysed),
+            "skipped": sum(state.skipped.values()),
         },
         "chunks": {
             "total": state.chunks,
@@ -171,6 +178,7 @@ def to_json(workspace: Workspace, state: State) -> Json:
             "running": state.chunks_running,
             "left": state.chunks - state.chunks_done - state.chunks_running,
         },
+        "skipped": state.skipped,
         "objects": state.objects,
         "attempts": state.attempts,
         "modules_s": round(state.modules_s, 1),
@@ -195,6 +203,11 @@ def describe_failures(workspace: Workspace, state: State, most: int = _MOST_SHOW
         lines.append(f"  … and {len(state.failures) - most} more: bpcp status --json")
     remedies = dict.fromkeys(f["remedy"] for f in state.failures)
     return [*lines, *(f"  → {remedy}" for remedy in remedies)]
+
+
+def describe_skipped(skipped: Mapping[str, int]) -> list[str]:
+    """Count the image sets that the pipeline skipped, by what did it."""
+    return [f"{count:,} skipped by {by}" for by, count in sorted(skipped.items())]
 
 
 def describe_not_analysed(state: State, most: int = _MOST_SHOWN) -> list[str]:
@@ -226,7 +239,7 @@ def lines(workspace: Workspace, state: State) -> list[str]:
     done = f"{state.done:,} of {state.total:,} image sets done"
     counted = ((state.failed, "failed"), (state.left, "left"), (state.under_way, "under way"))
     rest = [f"{n:,} {what}" for n, what in counted if n]
-    out = [", ".join([done, *rest])]
+    out = [", ".join([done, *describe_skipped(state.skipped), *rest])]
     running = f", {state.chunks_running} running" if state.chunks_running else ""
     out.append(f"{state.chunks_done:,} of {state.chunks:,} chunks done{running}")
     if state.chunks_running and (waits := admission.waits_for(workspace)):

@@ -164,7 +164,8 @@ def recognise(path: Path) -> Shape | None:
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter)
             first = next(reader, [])
-            if len(first) < 2:
+            # of chosen measurements, there may be none in the image table but its number
+            if len(first) < 2 and first != ["ImageNumber"]:
                 continue
             # CellProfiler itself writes Metadata_Row several times, where Groups names it
             names = _distinct(first)
@@ -221,8 +222,14 @@ def is_number_table(summary: Summary) -> bool:
     return Spelling.TEXT not in summary.spellings
 
 
-def summarise(path: Path, shape: Shape) -> Summary:
+def summarise(path: Path, shape: Shape, skipped: frozenset[int] = frozenset()) -> Summary:
     """Read a whole table and say what it holds.
+
+    Parameters
+    ----------
+    skipped : set of int
+        Image sets that the pipeline left before its end: of their objects, "nan" may stand for what
+        was not measured.
 
     Raises
     ------
@@ -248,9 +255,12 @@ def summarise(path: Path, shape: Shape) -> Summary:
                     f"{path.name}, row {i}: {len(row)} cells, the header has {width}"
                 )
         count += len(block)
+        of_skipped = shape.kind is Kind.OBJECT and skipped.issuperset(
+            int(row[shape.number_columns[0]]) for row in block
+        )
         for i, cells in enumerate(zip(*block, strict=True)):
             distinct = set(cells)
-            had_nan[i] |= "nan" in distinct
+            had_nan[i] |= "nan" in distinct and not of_skipped
             seen[i].add(_spelling(distinct - {"", "nan"}))
         if number is not None:
             for row in block:

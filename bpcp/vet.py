@@ -42,7 +42,8 @@ class Vetted:
     @property
     def notes(self) -> list[str]:
         """What the user should know."""
-        return [*(f"mended: {m.said}" for m in self.mends), *self.warnings]
+        # one thing may take several settings
+        return [*dict.fromkeys(f"mended: {m.said}" for m in self.mends), *self.warnings]
 
 
 def vet(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Vetted:

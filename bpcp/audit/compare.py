@@ -68,7 +68,8 @@ class Tables:
         kind = self.kind(path)
         try:
             if kind is Kind.DATABASE:
-                content = count.of_database(file, self.numbers(path))
+                own = self.numbers(path)
+                content = count.of_database(file, own, own & self.account.skipped.keys())
                 tell(content.size)
             elif kind is Kind.PROPERTIES:
                 content = Content(sha256=sha256(file), size=file.stat().st_size)
@@ -289,7 +290,7 @@ def _count(
         outcome.objects = {name: sum(known.values()) for name, known in counts.items()}
     if by_image:
         outcome.counts_objects = True
-        good = tables.account.good
+        good = tables.account.good - tables.account.skipped.keys()
         some = {n for known in by_image for n, rows in known.items() if rows and n in good}
         outcome.with_objects, outcome.with_none = len(some), len(good) - len(some)
 

@@ -268,13 +268,15 @@ def _number(found: Content, cells: list[str], at: int, width: int) -> int | None
     return number
 
 
-def of_database(path: Path, wanted: set[int]) -> Content:
+def of_database(path: Path, wanted: set[int], skipped: set[int]) -> Content:
     """Read a database of ExportToDatabase.
 
     Parameters
     ----------
     wanted : set of int
         The ImageNumbers that it must hold.
+    skipped : set of int
+        Those that it need not; see `database.judge`.
 
     Raises
     ------
@@ -287,7 +289,7 @@ def of_database(path: Path, wanted: set[int]) -> Content:
         if shape is None:
             found.broken("it is not the database that the merge wrote")
             return found
-        judged = database.judge(path, shape, wanted)
+        judged = database.judge(path, shape, wanted, skipped)
         with closing(database.open_read_only(path)) as connection:
             for layout in database.layouts(database.all_tables(connection)):
                 for table in layout.objects:

@@ -34,6 +34,8 @@ class Account:
         By chunk; only those that count.
     good : set of int
         The ImageNumbers of the image sets that are done.
+    skipped : dict of int to str
+        What skipped those of the good ones that the pipeline left before its last module.
     failed : dict of int to str
         The reasons of the others that have a verdict, by ImageNumber.
     rows : dict of str to (header, rows)
@@ -44,6 +46,7 @@ class Account:
     run: Json
     verdicts: dict[str, Json] = field(default_factory=dict)
     good: set[int] = field(default_factory=set)
+    skipped: dict[int, str] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     rows: dict[str, tuple[Row, tuple[Row, ...]]] = field(default_factory=dict)
 
@@ -69,7 +72,8 @@ def account(workspace: Workspace, outcome: Outcome) -> Account:
     outcome.faults += _listed(workspace, found, outcome, remedies.run)
     _stale(workspace, found, outcome, remedies.run)
     outcome.failed = len(found.failed)
-    outcome.with_objects = len(found.good)
+    outcome.with_objects = len(found.good - found.skipped.keys())
+    outcome.skipped = dict(Counter(found.skipped.values()))
     return found
 
 
@@ -106,6 +110,8 @@ def _chunk(
     claims: Counter[int] = Counter()
     for part in done["parts"]:
         claims.update(range(part["first"], part["last"] + 1))
+        for by, own_numbers in part.get("skipped", {}).items():
+            found.skipped.update({numbers[n - first]: by for n in own_numbers})
     found.good.update(numbers[n - first] for n in claims if 0 <= n - first < len(numbers))
     for failed in done["failed"]:
         own = int(failed["image_set"])

@@ -95,6 +95,9 @@ class Outcome:
         All that the user's list asks for, those in quarantine included.
     with_objects, with_none, failed, not_analysed, left : int
         Where objects are not counted, all that are done count as `with_objects`.
+    skipped : dict of str to int
+        Of those that are done, the ones that the pipeline skipped, by what did it. They count
+        neither as `with_objects` nor as `with_none`.
     counts_objects : bool
         Whether the result has counts of objects at all.
     failures, quarantine : list of dict
@@ -122,6 +125,7 @@ class Outcome:
     failed: int = 0
     not_analysed: int = 0
     left: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
     counts_objects: bool = False
     failures: list[Json] = field(default_factory=list)
     quarantine: list[Json] = field(default_factory=list)
@@ -214,6 +218,7 @@ def _image_sets(outcome: Outcome) -> str:
     parts = (
         (outcome.with_objects, found),
         (outcome.with_none, "with none"),
+        *((n, f"skipped by {by}") for by, n in sorted(outcome.skipped.items())),
         (outcome.failed, "failed"),
         (outcome.not_analysed, "not analysed (quarantine)"),
         (outcome.left, "left to run"),
@@ -243,12 +248,14 @@ def to_json(workspace: Workspace, outcome: Outcome) -> Json:
             "total": outcome.total,
             "with_objects": outcome.with_objects,
             "with_none": outcome.with_none,
+            "skipped": sum(outcome.skipped.values()),
             "failed": outcome.failed,
             "not_analysed": outcome.not_analysed,
             "left": outcome.left,
             "objects_counted": outcome.counts_objects,
         },
         "merged": outcome.merged,
+        "skipped": outcome.skipped,
         "objects": outcome.objects,
         "files": {
             "tables": outcome.tables,

@@ -78,7 +78,8 @@ def report(findings: Iterable[Finding], unit: str = "line") -> Iterator[str]:
         for remedy, alike in by_remedy.items():
             for finding in alike:
                 yield f"  {_plain(_where(finding, unit))}: {_plain(finding.what)}"
-                yield from (f"    mended in a copy: {_plain(m.said)}" for m in finding.mends)
+                said = dict.fromkeys(_plain(m.said) for m in finding.mends)
+                yield from (f"    mended in a copy: {what}" for what in said)
             if remedy and not alike[0].mends:
                 yield f"  → {_plain(remedy)}"
         if len(found) > _SHOWN:

@@ -272,6 +272,17 @@ def is_interactive(module: Module) -> bool:
     return module.name in INTERACTIVE and holds(module, 0, INTERACTIVE[module.name])
 
 
+def skipping_flags(module: Module) -> list[tuple[str, str]]:
+    """Give a FlagImage's flags that end the pipeline for an image set: measurement, and name."""
+    if module.name != "FlagImage":
+        return []
+    categories, names, skips = map(
+        module.all, ("Name the flag's category", "Name the flag", "Skip image set if flagged?")
+    )
+    flags = zip(categories, names, skips, strict=False)
+    return [(f"{category}_{name}", name) for category, name, skip in flags if skip == "Yes"]
+
+
 def counts_to_the_last(module: Module) -> bool:
     """Tell whether a module treats the last image set of a group, or of the list, differently."""
     return module.name == "FlagImage" and module.get("Ignore flag skips on last cycle?") == "Yes"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from bpcp import binding, imagelist
-from bpcp.check import databases, loading, names, places
+from bpcp.check import databases, loading, names, places, skipping
 from bpcp.check.databases import of_folder
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.loading import loads
@@ -80,7 +80,7 @@ NO_TABLES = Code(
 CODES: tuple[Code, ...] = (
     NO_LOADER, MANY_LOADERS, *loading.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE, *names.CODES,
     *places.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS,
-    NUMBERS, OVERWRITE, PREFIX, NO_TABLES,
+    NUMBERS, *skipping.CODES, OVERWRITE, PREFIX, NO_TABLES,
 )  # fmt: skip
 
 _RANGED = "Process just a range of rows?"
@@ -118,6 +118,7 @@ def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
         *_together(pipe, images),
         *_digits(pipe, images),
         *_numbers(pipe),
+        *skipping.of_skipping(pipe),
         *_overwriting(pipe),
     ]
     return sorted(_alike(found), key=lambda f: -f.code.severity)

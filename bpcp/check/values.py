@@ -23,7 +23,14 @@ GROUP_VALUE = Code(
     "list-group-value", Severity.NOTE, "grouping values that CellProfiler's -g can't express"
 )
 
-CODES = (TYPED, TYPED_CODE, MERGED, MIXED, GROUP_VALUE)
+EARLIER_RUN = Code(
+    "list-earlier-run", Severity.NOTE, "the list holds measurements of an earlier run"
+)
+
+CODES = (TYPED, TYPED_CODE, MERGED, MIXED, GROUP_VALUE, EARLIER_RUN)
+
+# Columns that only CellProfiler itself writes.
+_MEASURED = re.compile(r"(?:ModuleError|ExecutionTime)_\d+\w+|Count_.+")
 
 # What reads like a name and is a number to Python.
 _CODE = re.compile(r"\s*[+-]?(\d+[eE][+-]?\d+|.*_.*|nan|inf|infinity)\s*", re.IGNORECASE)
@@ -39,6 +46,17 @@ def of_values(images: ImageList, group_keys: Sequence[str]) -> Iterator[Finding]
     group_keys : sequence of str
         The metadata tags by which the pipeline groups.
     """
+    if earlier := [name for name in images.header if _MEASURED.fullmatch(name)]:
+        more = f" and {len(earlier) - 1:,} more columns" if len(earlier) > 1 else ""
+        yield Finding(
+            EARLIER_RUN,
+            f"line 1, {earlier[0]}",
+            f"{earlier[0]}{more}: as in an image table of an earlier run. CellProfiler copies them"
+            " to the new one; only where this pipeline measures the same, its own values stand"
+            " there",
+            "delete them from the list, if nobody needs them in the result",
+            (1,),
+        )
     types = column_types(images.header, images.rows)
     for i, name in enumerate(images.header):
         cells = [row[i] for row in images.rows]

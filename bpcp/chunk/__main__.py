@@ -188,6 +188,7 @@ def _publish(task: Task, account: Account, attempt: Attempt) -> Json:
         "files": files,
         "objects": attempt.verdict.objects,
         "modules_s": round(attempt.verdict.modules_s, 3),
+        "skipped": attempt.verdict.skipped,
         "cost": attempt.cost,
     }
 
@@ -217,9 +218,11 @@ def _event(task: Task, verdict: Json) -> str:
     """Give the line for events.log."""
     failed = len(verdict["failed"])
     done = int(task.chunk["image_sets"]) - failed
+    skipped = sum(len(n) for part in verdict["parts"] for n in part.get("skipped", {}).values())
+    also = f" skipped={skipped}" if skipped else ""
     cost = verdict["cost"]
     return (
-        f"time={now()} event=chunk chunk={task.paths.id} done={done} failed={failed}"
+        f"time={now()} event=chunk chunk={task.paths.id} done={done} failed={failed}{also}"
         f" attempts={cost['attempts']} wall_s={cost['wall_s']} cpu_s={cost['cpu_s']}"
         f" peak_mb={cost['peak_mb']}"
     )

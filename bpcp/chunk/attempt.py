@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bpcp import cellprofiler, failure, imagelist, processes, staging
 from bpcp.chunk import admission, learned
-from bpcp.chunk.verdict import Expected, Verdict, judge
+from bpcp.chunk.verdict import Declared, Ran, Verdict, judge
 from bpcp.chunk.watchdog import Watchdog
 from bpcp.database import empty
 from bpcp.failure import STALL_MIN, Kind
@@ -291,8 +291,9 @@ def _run_cellprofiler(
         "written_mb": round((staging.space_of(output) + staging.space_of(tmpdir)) / 1e6, 1),
     }
     said = done_file.read_text(encoding="utf-8").strip() if done_file.is_file() else ""
-    expected = [Expected(t["pattern"], tuple(t["objects"])) for t in task.run["tables"]]
-    verdict = judge(output, expected, first, last, said)
+    declared = Declared.of(task.run)
+    ran = Ran(first, last, said, cellprofiler.course_of(log), declared.last_module)
+    verdict = judge(output, declared, ran)
     stray = sorted({p.name for p in folder.iterdir()} - set(_OWN))
     if stray:
         verdict.faults.append(f"{SAVES_OUTSIDE}: {stray[0]}")

@@ -53,9 +53,10 @@ def time_limit(workspace: Workspace, image_sets: int, least_s: float) -> float |
         No attempt takes too long before that.
     """
     each = [
-        float(part["cost"]["wall_s"]) / (int(part["last"]) - int(part["first"]) + 1)
+        float(part["cost"]["wall_s"]) / image_sets_through
         for done in _some_done(workspace)
         for part in done["parts"]
+        if (image_sets_through := _through(part))
     ]
     return max(least_s, _TOO_LONG * max(each) * image_sets) if each else None
 
@@ -96,9 +97,18 @@ def _some_done(workspace: Workspace) -> Iterator[Json]:
     for folder in islice(workspace.chunks.iterdir(), _LOOKED_INTO):
         paths = workspace.chunk(folder.name)
         found = read_json(paths.done)
+        # where all image sets were skipped, it teaches nothing of the others
+        if not found or not any(map(_through, found["parts"])):
+            continue
         # of the same pipeline, and the same way to run it
-        if found and found["parts"] and found["digest"] == (read_json(paths.chunk) or {})["digest"]:
+        if found["digest"] == (read_json(paths.chunk) or {})["digest"]:
             yield found
             left -= 1
             if not left:
                 return
+
+
+def _through(part: Json) -> int:
+    """Count the image sets of a part that went through the whole pipeline."""
+    skipped = sum(map(len, part.get("skipped", {}).values()))
+    return int(part["last"]) - int(part["first"]) + 1 - skipped

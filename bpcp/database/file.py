@@ -303,13 +303,15 @@ class Found:
     modules_s: float = 0.0
 
 
-def judge(path: Path, shape: Shape, wanted: Set[int]) -> Found:
+def judge(path: Path, shape: Shape, wanted: Set[int], skipped: Set[int] = frozenset()) -> Found:
     """Read what `recognise` found, and count what it holds.
 
     Parameters
     ----------
     wanted : set of int
         The numbers of the image sets that the process was given.
+    skipped : set of int
+        Those of which it need not hold a row: FlagImage ended their pipeline before the export.
 
     Raises
     ------
@@ -329,12 +331,14 @@ def judge(path: Path, shape: Shape, wanted: Set[int]) -> Found:
             first = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if first != "ok":
                 raise BrokenTableError(f"{path.name} is damaged: {first}")
-            return _judge(connection, path.name, shape, wanted)
+            return _judge(connection, path.name, shape, wanted, skipped)
     except sqlite3.Error as error:
         raise BrokenTableError(f"{path.name} is damaged: {error}") from error
 
 
-def _judge(connection: sqlite3.Connection, name: str, shape: Shape, wanted: Set[int]) -> Found:
+def _judge(
+    connection: sqlite3.Connection, name: str, shape: Shape, wanted: Set[int], skipped: Set[int]
+) -> Found:
     found = all_tables(connection)
     counts = {
         t.name: connection.execute(f"SELECT COUNT(*) FROM {quoted(t.name)}").fetchone()[0]  # noqa: S608
@@ -343,16 +347,18 @@ def _judge(connection: sqlite3.Connection, name: str, shape: Shape, wanted: Set[
     layout_of = layouts(found)
     summary = Summary(shape, sum(counts[x.images.name] for x in layout_of), (), counts=counts)
     result = Found(summary)
-    modules_s = [_judge_module(connection, name, layout, wanted, result) for layout in layout_of]
+    modules_s = []
+    for layout in layout_of:
+        by_image = _rows_by_image(connection, layout.images)
+        where = f"{layout.images.name} of {name}"
+        result.faults.extend(_number_faults(where, by_image, wanted, skipped))
+        modules_s.append(_judge_module(connection, name, layout, wanted & by_image.keys(), result))
     return Found(summary, result.faults, result.objects, max(modules_s, default=0.0))
 
 
 def _judge_module(
     connection: sqlite3.Connection, name: str, layout: Layout, wanted: Set[int], result: Found
 ) -> float:
-    where = f"{layout.images.name} of {name}"
-    by_image = _rows_by_image(connection, layout.images)
-    result.faults.extend(_number_faults(where, by_image, wanted))
     if layout.experiment is not None and result.summary.counts[layout.experiment.name] != 1:
         count = result.summary.counts[layout.experiment.name]
         result.faults.append(f"{layout.experiment.name} of {name} has {count} rows, not one")
@@ -372,7 +378,7 @@ def _judge_module(
             else [c[: -len(_OBJECT_NUMBER)] for c in table.names if c.endswith(_OBJECT_NUMBER)]
         )
         kinds = [kind for kind in kinds if kind in counted]
-        for number in sorted(wanted & set(by_image)) if kinds else ():
+        for number in sorted(wanted) if kinds else ():
             # a table of several kinds has as many rows as there are of the most frequent one, which
             # may be one whose name was shortened
             most = max(kinds, key=lambda kind: counted[kind].get(number, 0))
@@ -395,8 +401,10 @@ def _rows_by_image(connection: sqlite3.Connection, table: Table) -> dict[int, in
     )
 
 
-def _number_faults(where: str, by_image: dict[int, int], wanted: Set[int]) -> Iterator[str]:
-    stray, missing = set(by_image) - wanted, wanted - set(by_image)
+def _number_faults(
+    where: str, by_image: dict[int, int], wanted: Set[int], skipped: Set[int]
+) -> Iterator[str]:
+    stray, missing = set(by_image) - wanted, wanted - skipped - set(by_image)
     if stray:
         yield f"{where} has a row of image set {min(stray)}, which was not asked for"
     if missing:

@@ -327,8 +327,8 @@ def properties(job: Job) -> str:
     DamagedTableError
         Where a chunk's file can't be read any more.
     """
-    # the process that had the last image set counted its channels
-    source = max(job.having, key=lambda s: max(s.numbers))
+    # the process that had the last image set counted its channels; not of one that it skipped
+    source = max(job.having, key=lambda s: max({*s.numbers} - s.skipped, default=0))
     try:
         text = db.open_properties(source.file(job.path))
     except (OSError, EOFError, zlib.error) as error:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from bpcp import __version__, binding, cellprofiler, plan
-from bpcp.chunk.verdict import Expected
+from bpcp.chunk.verdict import Declared
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.limits import Limits, read_limits
 from bpcp.profile import instances, massif, words
@@ -62,10 +62,8 @@ def profile(subject: Subject, jobs: str, samples: int, tell: Callable[[str], Non
     limits = read_limits()
     slots = asked(jobs or "100%", limits.cores)
     chosen = different(subject.cut.images, subject.there, samples)
-    last_module = int(planned.run["last_module"])
     command = planned.run["cellprofiler"]["command"]
-    expected = [Expected(t["pattern"], tuple(t["objects"])) for t in planned.run["tables"]]
-    with bench(subject, command, expected) as here:
+    with bench(subject, command, Declared.of(planned.run)) as here:
         tell(f"{words.image_sets(len(chosen))}, one process alone")
         first, check_s = here.observe([here.work(1, [c for c, _ in chosen])])
         alone = first.processes[0]
@@ -82,7 +80,7 @@ def profile(subject: Subject, jobs: str, samples: int, tell: Callable[[str], Non
                 f" about {words.duration(each_s * len(hands[0]))} or more"
             )
             seen, check_s = here.observe([here.work(i, own) for i, own in enumerate(hands, 2)])
-    figures = fold(alone, seen, last_module, check_s, plan_s)
+    figures = fold(alone, seen, check_s, plan_s)
     record = _record(subject, planned.run, figures, limits, slots)
     record["ran"] = _rows(subject, chosen)
     record["modules"] = [asdict(m) for m in modules([alone, *seen.processes])]
@@ -96,7 +94,7 @@ def profile(subject: Subject, jobs: str, samples: int, tell: Callable[[str], Non
     from bpcp.profile.plot import draw as plot
 
     target = subject.workspace.profile
-    record["plots"] = [str(p) for p in plot(alone, seen, last_module, target.with_suffix(""))]
+    record["plots"] = [str(p) for p in plot(alone, seen, target.with_suffix(""))]
     write_json(target, _rounded(record))
     return record
 
@@ -165,7 +163,7 @@ def _massif(subject: Subject, as_json: bool, tell: Callable[[str], None]) -> Non
         f"one image set under valgrind, {low} to {high} times slower than by itself"
         f"{times if found else ''}"
     )
-    with bench(subject, command, ()) as here:
+    with bench(subject, command, Declared()) as here:
         work = here.work(1, [smallest])
         files = massif.run(work.job, command, here.folder, work.log)
         printed = [massif.print_out(path) for path in files]

@@ -134,7 +134,7 @@ class Prediction:
     total_mb: float
 
 
-def set_seconds(process: Process, last_module: int) -> tuple[float, list[float], float]:
+def set_seconds(process: Process) -> tuple[float, list[float], float]:
     """Give when the first image set began, what each took, and the time after the last.
 
     Raises
@@ -142,7 +142,7 @@ def set_seconds(process: Process, last_module: int) -> tuple[float, list[float],
     BpcpError
         69 where the process logged no times.
     """
-    ends = [step.end_s for step in process.steps if step.number == last_module]
+    ends = process.ends
     if not ends:
         raise BpcpError(
             Exit.UNAVAILABLE,
@@ -155,9 +155,9 @@ def set_seconds(process: Process, last_module: int) -> tuple[float, list[float],
     return begin, took, max(0.0, process.wall_s - ends[-1])
 
 
-def _growth(process: Process, last_module: int) -> float:
+def _growth(process: Process) -> float:
     """Fit a line through the peaks of the image sets but the first, which warms up: MB each."""
-    ends = [step.end_s for step in process.steps if step.number == last_module]
+    ends = process.ends
     peaks = []
     for begin, end in pairwise(ends):
         own = [mb for at, mb in process.points if begin < at <= end]
@@ -169,9 +169,7 @@ def _growth(process: Process, last_module: int) -> float:
     return max(0.0, slope)
 
 
-def fold(
-    alone: Process, seen: Observed, last_module: int, check_s: float, plan_s: float
-) -> Figures:
+def fold(alone: Process, seen: Observed, check_s: float, plan_s: float) -> Figures:
     """Fold what was seen into figures.
 
     Parameters
@@ -183,14 +181,14 @@ def fold(
     check_s, plan_s : float
         As in `Figures`.
     """
-    parts = [set_seconds(process, last_module) for process in seen.processes]
+    parts = [set_seconds(process) for process in seen.processes]
     # the first image set of a process also loads what later ones find loaded
     later = [s for _, took, _ in parts for s in took[1:]] or [
         s for _, took, _ in parts for s in took
     ]
     set_s = statistics.fmean(later)
     first = statistics.fmean(took[0] for _, took, _ in parts) - set_s
-    _, took, _ = set_seconds(alone, last_module)
+    _, took, _ = set_seconds(alone)
     everyone = [alone, *seen.processes]
     longest = max(everyone, key=lambda p: len(p.steps))
     return Figures(
@@ -205,8 +203,8 @@ def fold(
         peak_mb=max(p.max_mb for p in everyone),
         pss_mb=max(p.peak_mb for p in everyone),
         mean_mb=max((mb for _, mb in seen.total), default=0.0) / len(seen.processes),
-        growth_mb=statistics.fmean(_growth(p, last_module) for p in seen.processes),
-        sets=len(set_seconds(longest, last_module)[1]),
+        growth_mb=statistics.fmean(_growth(p) for p in seen.processes),
+        sets=len(set_seconds(longest)[1]),
     )
 
 

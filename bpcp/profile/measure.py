@@ -95,6 +95,11 @@ class Process:
     code: int = 0
 
     @property
+    def ends(self) -> list[float]:
+        """When each image set was done, in seconds from the start: FlagImage may end one early."""
+        return list({step.image_set: step.end_s for step in self.steps}.values())
+
+    @property
     def peak_mb(self) -> float:
         """The most that it took, without its share of what others use too."""
         sampled = max((mb for _, mb in self.points), default=0.0)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#999999"
 
 
-def draw(alone: Process, seen: Observed, last_module: int, target: Path) -> list[Path]:
+def draw(alone: Process, seen: Observed, target: Path) -> list[Path]:
     """Draw what was seen, as SVG and as PNG.
 
     Parameters
@@ -42,7 +42,7 @@ def draw(alone: Process, seen: Observed, last_module: int, target: Path) -> list
     mpl.rcParams.update({"svg.hashsalt": "bpcp", "svg.fonttype": "none", "font.size": 9})
     figure = Figure(figsize=(8, 6), layout="constrained")
     top, bottom = figure.subplots(2, 1)
-    _draw_one(top, alone, last_module)
+    _draw_one(top, alone)
     _draw_all(bottom, seen)
     written = []
     for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
@@ -54,11 +54,10 @@ def draw(alone: Process, seen: Observed, last_module: int, target: Path) -> list
     return written
 
 
-def _draw_one(axes: Axes, process: Process, last_module: int) -> None:
+def _draw_one(axes: Axes, process: Process) -> None:
     times, mb = _columns(process.points)
-    for step in process.steps:
-        if step.number == last_module:
-            axes.axvline(step.end_s, color=_GREY, linewidth=0.5)
+    for end_s in process.ends:
+        axes.axvline(end_s, color=_GREY, linewidth=0.5)
     axes.plot(times, mb, color=_BLUE)
     if mb:
         top = max(range(len(mb)), key=mb.__getitem__)

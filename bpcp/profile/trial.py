@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bpcp import cellprofiler, imagelist, pipeline, plan
-from bpcp.chunk.verdict import Expected, judge
+from bpcp.chunk.verdict import Declared, Ran, judge
 from bpcp.cut import Cut, chunks_of, order
 from bpcp.database import empty
 from bpcp.errors import BpcpError, Exit
@@ -61,7 +61,7 @@ class Bench:
 
     subject: Subject
     command: Sequence[str]
-    expected: Sequence[Expected]
+    declared: Declared
     folder: Path
 
     def work(self, number: int, chosen: Sequence[Candidate]) -> Work:
@@ -120,7 +120,9 @@ class Bench:
         for work in works:
             job = work.job
             said = job.done_file.read_text("utf-8").strip() if job.done_file.is_file() else ""
-            faults = judge(job.output, self.expected, job.first, job.last, said).faults
+            course = cellprofiler.course_of(work.log)
+            ran = Ran(job.first, job.last, said, course, self.declared.last_module)
+            faults = judge(job.output, self.declared, ran).faults
             if faults:
                 raise BpcpError(
                     Exit.SOME_FAILED,
@@ -159,14 +161,12 @@ def subject_of(argv: Sequence[str]) -> Subject:
 
 
 @contextmanager
-def bench(
-    subject: Subject, command: Sequence[str], expected: Sequence[Expected]
-) -> Iterator[Bench]:
+def bench(subject: Subject, command: Sequence[str], declared: Declared) -> Iterator[Bench]:
     """Make a private folder where a run would have its own; gone at every end."""
     home = subject.settings.tmpdir or subject.workspace.attempts
     home.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bpcp-profile-", dir=home))
     try:
-        yield Bench(subject, command, expected, folder)
+        yield Bench(subject, command, declared, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

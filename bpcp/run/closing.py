@@ -26,7 +26,13 @@ def words(
     command : str
         What goes on, for a shell.
     """
-    from bpcp.status import describe_failures, describe_not_analysed, gather, run_pipeline
+    from bpcp.status import (
+        describe_failures,
+        describe_not_analysed,
+        describe_skipped,
+        gather,
+        run_pipeline,
+    )
 
     state = gather(workspace)
     gained = state.modules_s - before_s
@@ -58,6 +64,7 @@ def words(
         ], state.exit_code
     lines = [
         f"done: {state.done:,} of {state.total:,} image sets in {duration(wall_s)}{speed}{failed}",
+        *(f"  {skipped}" for skipped in describe_skipped(state.skipped)),
         *describe_failures(workspace, state),
         *describe_not_analysed(state),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -130,6 +131,31 @@ Save with lossless compression?:Yes
 """,
 )
 
+FLAG = Added(
+    "FlagImage",
+    5,
+    """\
+Hidden:1
+Hidden:1
+Name the flag's category:Metadata
+Name the flag:QCFlag
+How should measurements be linked?:Flag if any fail
+Skip image set if flagged?:Yes
+Flag is based on:Whole-image measurement
+Select the object to be used for flagging:None
+Which measurement?:Metadata_Dirt
+Flag images based on low values?:No
+Minimum value:0.0
+Flag images based on high values?:Yes
+Maximum value:0.5
+Rules file location:Elsewhere...|
+Rules file name:rules.txt
+Class number:
+Allow fuzzy feature matching?:No
+Ignore flag skips on last cycle?:No
+""",
+)
+
 
 @dataclass
 class Text:
@@ -171,6 +197,30 @@ class Text:
             f"    File name:{file}\n"
             "    Use the object name for the file name?:No\n"
             for name, shares, file in tables
+        )
+        return self
+
+    def put(self, behind: str, *modules: Added) -> Text:
+        """Put modules behind the first one of a name."""
+        start = self.text.index(f"{behind}:[module_num:")
+        end = self.text.index("\n\n", start) + 2
+        added = ""
+        for module in modules:
+            head = _HEAD.format(name=module.name, number=0, revision=module.revision)
+            lines = "".join(f"    {line}\n" for line in module.settings.splitlines())
+            added += f"{head}\n{lines}\n"
+        numbers = itertools.count(1)
+        self.text = re.sub(
+            r"^(\w+:\[module_num:)\d+",
+            lambda m: f"{m[1]}{next(numbers)}",
+            self.text[:end] + added + self.text[end:],
+            flags=re.MULTILINE,
+        )
+        self.text = re.sub(
+            r"^(ModuleCount:)\d+",
+            lambda m: f"{m[1]}{next(numbers) - 1}",
+            self.text,
+            flags=re.MULTILINE,
         )
         return self
 

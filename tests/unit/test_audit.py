@@ -120,8 +120,8 @@ def test_failed_and_quarantined_image_sets_are_accounted_for(
     assert command.main(screen.arguments("--json")) == Exit.OK
     found = json.loads(capsys.readouterr().out)
     assert found["image_sets"] == {
-        "total": 7, "with_objects": 4, "with_none": 0, "failed": 2, "not_analysed": 1, "left": 0,
-        "objects_counted": True,
+        "total": 7, "with_objects": 4, "with_none": 0, "skipped": 0, "failed": 2, "not_analysed": 1,
+        "left": 0, "objects_counted": True,
     }  # fmt: skip
     assert found["adds_up"] is True
     assert [(f["image_number"], f["line"]) for f in found["failed"]] == [(3, 4), (5, 6)]

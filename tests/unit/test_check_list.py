@@ -137,6 +137,15 @@ FIRES: dict[str, tuple[str | bytes, str, str, tuple[int, ...]]] = {
         "comma or an equals sign",
         (2,),
     ),
+    "list-earlier-run": (
+        (
+            "FileName_DNA,PathName_DNA,Count_Nuclei,ExecutionTime_01LoadData,ModuleError_01LoadData"
+            "\na.tif,/x,3,0.5,0\n"
+        ),
+        "line 1, Count_Nuclei",
+        "Count_Nuclei and 2 more columns",
+        (1,),
+    ),
 }
 
 

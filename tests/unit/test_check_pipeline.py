@@ -746,3 +746,89 @@ def test_image_numbers(text: str, how: str) -> None:
         assert "pipeline-image-numbers" not in codes(pipe)
         return
     assert only("pipeline-image-numbers", pipe).what.startswith(how)
+
+
+# --- tables of image sets that may be skipped -----------------------------------------------------
+
+FLAG = module(
+    "FlagImage", "Name the flag's category:Metadata", "Name the flag:QC",
+    "Skip image set if flagged?:Yes",
+)  # fmt: skip
+
+
+def listed(*tables: str) -> str:
+    """List tables: a name, with "+" where it shares the one before, and its file where named."""
+    text = EXPORT.partition("    Data to export:")[0].replace("types?:Yes", "types?:No")
+    for table in tables:
+        name, _, file = table.removeprefix("+").partition("=")
+        text += (
+            f"    Data to export:{name}\n"
+            "    Combine these object measurements with those of the previous object?:"
+            f"{'Yes' if table.startswith('+') else 'No'}\n"
+            f"    File name:{file or 'DATA.csv'}\n"
+            f"    Use the object name for the file name?:{'No' if file else 'Yes'}\n"
+        )
+    return text
+
+
+CELLS = module("IdentifySecondaryObjects", "Select the input objects:Nuclei", "Name:Cells")
+
+
+@pytest.mark.parametrize(
+    ("tables", "ordered"),
+    [
+        (("Nuclei", "Image"), ["Image", "Nuclei"]),
+        (("Cells", "Nuclei=n.csv", "Experiment"), ["Experiment", "Nuclei=n.csv", "Cells"]),
+        # what shares a table stays together, and begins one
+        (("Nuclei", "+Cells", "Image", "Nuclei=n"), ["Image", "Nuclei=n", "Nuclei", "+Cells"]),
+        (("+Cells", "Nuclei"), ["Nuclei", "Cells"]),
+    ],
+)  # fmt: skip
+def test_tables_are_written_in_the_order_in_which_they_are_measured(
+    tables: tuple[str, ...], ordered: list[str]
+) -> None:
+    pipe = piped(FLAG, IDENTIFY, CELLS, listed(*tables))
+    finding = only("pipeline-export-order", pipe)
+    after = after_mending(pipe, finding)
+    assert after.text == piped(FLAG, IDENTIFY, CELLS, listed(*ordered)).text
+    assert "pipeline-export-order" not in codes(after)
+    assert {m.said for m in finding.mends} == {
+        "ExportToSpreadsheet (module 5) writes its tables in the order in which they are measured"
+    }
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        # in order as it is
+        (FLAG, IDENTIFY, CELLS, listed("Image", "Experiment", "Nuclei", "+Cells", "Cells=c.csv")),
+        # CellProfiler's own order
+        (FLAG, IDENTIFY, EXPORT),
+        # nothing skips
+        (FLAG.replace("flagged?:Yes", "flagged?:No"), IDENTIFY, listed("Nuclei", "Image")),
+        (FLAG.replace("enabled:True", "x:1|enabled:False"), IDENTIFY, listed("Nuclei", "Image")),
+        # the last one's file stays
+        (FLAG, IDENTIFY, listed("Nuclei=a.csv", "Image=a.csv")),
+    ],
+)
+def test_their_order_stays(modules: tuple[str, ...]) -> None:
+    assert "pipeline-export-order" not in codes(piped(*modules))
+
+
+QUALITY = module("MeasureImageQuality", "Calculate thresholds?:Yes")
+
+
+def test_means_over_image_sets_that_may_all_be_skipped() -> None:
+    finding = only("pipeline-means-behind-flag", piped(FLAG, QUALITY, EXPORT))
+    assert finding.code.severity is Severity.WARNING
+    assert (finding.place, "module 2, FlagImage" in finding.what) == (
+        "module 3, MeasureImageQuality",
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    "modules", [(QUALITY, FLAG), (FLAG, QUALITY.replace("?:Yes", "?:No")), (QUALITY,)]
+)
+def test_means_over_image_sets_that_are_there(modules: tuple[str, ...]) -> None:
+    assert "pipeline-means-behind-flag" not in codes(piped(*modules, EXPORT))

@@ -11,7 +11,8 @@ from urllib.request import pathname2url
 import pytest
 from conftest import HOSTILE
 
-from bpcp.chunk.verdict import Expected, Verdict, judge
+from bpcp.cellprofiler import Course
+from bpcp.chunk.verdict import Declared, Expected, Ran, Verdict, judge
 from bpcp.database import file as database
 from bpcp.pipeline import Module
 from bpcp.tables import BrokenTableError, Kind
@@ -196,7 +197,7 @@ EXPECTED = [
 
 
 def judged(output: Path) -> Verdict:
-    return judge(output, EXPECTED, 4, 6, "Complete")
+    return judge(output, Declared(tuple(EXPECTED)), Ran(4, 6, "Complete"))
 
 
 @pytest.fixture
@@ -223,6 +224,27 @@ def test_a_good_database(output: Path) -> None:
     assert summary.counts["MyExpt_Per_Object"] == 3
     assert summary.counts["MyExpt_Per_Relationships"] == 6
     assert type(summary).from_json(summary.to_json()).counts == summary.counts
+
+
+def test_image_sets_that_were_skipped_before_it_have_no_row(output: Path) -> None:
+    (output / "Default.db").unlink()
+    make(output / "Default.db", GOOD[1:])
+    for reached, faults in (
+        ({4: 2, 5: 9, 6: 9}, []),
+        ({4: 9, 5: 2, 6: 9}, ["MyExpt_Per_Image of Default.db lacks 1 image sets, the first is 4"]),
+        ({4: 2, 5: 2, 6: 9}, []),
+    ):
+        ran = Ran(4, 6, "Complete", Course(reached), 9)
+        assert judge(output, Declared(tuple(EXPECTED), last_module=9), ran).faults == faults
+
+
+def test_where_all_are_skipped_a_database_has_no_rows(output: Path) -> None:
+    (output / "Default.db").unlink()
+    make(output / "Default.db", [])
+    ran = Ran(4, 6, "Complete", Course({4: 2, 5: 2, 6: 2}), 9)
+    found = judge(output, Declared(tuple(EXPECTED), last_module=9), ran)
+    assert found.faults == []
+    assert found.tables["Default.db"].rows == 0
 
 
 def test_a_table_for_each_kind_of_object_and_no_prefix(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def process(took: list[float], grows: float = 0.0, start: float = 3.0) -> Proces
 def test_the_first_image_set_is_part_of_the_start() -> None:
     alone = process([3.0, 1.0, 1.0])
     both = Observed([process([4.0, 2.0, 2.0]), process([4.0, 2.0, 2.0])], [(0, 1), (1, 900)])
-    found = fold(alone, both, 4, 0.01, 4.0)
+    found = fold(alone, both, 0.01, 4.0)
     assert found.together == 2
     assert found.start_s == pytest.approx(3.0 + 2.0)
     assert found.set_s == pytest.approx(2.0)
@@ -69,26 +69,33 @@ def test_the_first_image_set_is_part_of_the_start() -> None:
 
 def test_a_single_image_set_is_all_there_is_to_know() -> None:
     alone = process([2.0])
-    found = fold(alone, Observed([alone]), 4, 0.01, 4.0)
+    found = fold(alone, Observed([alone]), 0.01, 4.0)
     assert (found.set_s, found.start_s) == (pytest.approx(2.0), pytest.approx(3.0))
     assert found.set_error_s == pytest.approx(2.0)
     assert found.growth_mb == 0
 
 
+def test_an_image_set_that_is_skipped_ends_with_the_module_that_skips_it() -> None:
+    alone = process([2.0, 1.0, 1.0])
+    skipped = replace(alone, steps=[s for s in alone.steps if s != alone.steps[3]])
+    assert skipped.ends == pytest.approx([5.0, 5.4, 7.0])
+    assert fold(skipped, Observed([skipped]), 0.01, 4.0).sets == 3
+
+
 def test_memory_that_grows_is_followed_and_not_for_ever() -> None:
     grows = process([1.0] * 8, grows=5.0)
-    found = fold(grows, Observed([grows]), 4, 0.0, 0.0)
+    found = fold(grows, Observed([grows]), 0.0, 0.0)
     assert found.growth_mb == pytest.approx(5.0)
     assert found.grown_mb([8]) == 0
     assert found.grown_mb([3, 20]) == pytest.approx(60)
     assert found.grown_mb([1000]) == pytest.approx(5 * 16)
     shrinks = process([1.0] * 8, grows=-5.0)
-    assert fold(shrinks, Observed([shrinks]), 4, 0.0, 0.0).growth_mb == 0
+    assert fold(shrinks, Observed([shrinks]), 0.0, 0.0).growth_mb == 0
 
 
 def test_a_log_without_times_is_refused() -> None:
     silent = process([])
-    refused(Exit.UNAVAILABLE, "no module times", fold, silent, Observed([silent]), 4, 0.0, 0.0)
+    refused(Exit.UNAVAILABLE, "no module times", fold, silent, Observed([silent]), 0.0, 0.0)
 
 
 def test_memory_and_seconds_by_module() -> None:

@@ -34,10 +34,14 @@ def source(
 
 
 def rows(
-    found: Source, name: str, *others: Source, typed: frozenset[str] = frozenset()
+    found: Source,
+    name: str,
+    *others: Source,
+    typed: frozenset[str] = frozenset(),
+    nulls: tuple[str, ...] = (),
 ) -> list[list[str]]:
     table = restore.unite(name, [found, *others])
-    restorer = Restorer(HOME, (1, 3, 7, 20), typed)
+    restorer = Restorer(HOME, (1, 3, 7, 20), typed, nulls=nulls)
     out = []
     for number, row in restore.restored(table, found, restorer):
         cells = row.rstrip("\r\n").split(",") if isinstance(row, str) else row
@@ -136,6 +140,41 @@ def test_columns_of_objects_keep_their_order_and_lack_nan(tmp_path: Path) -> Non
         "A",
     )
     assert rows(one, "N.csv", two) == [["1", "1", "5", "nan"]]
+
+
+def test_means_over_objects_that_a_chunk_does_not_have_are_nan(tmp_path: Path) -> None:
+    """CellProfiler computes these as it writes the table, also where nothing was measured."""
+    wide: Row = ["Count_N", "ImageNumber", "Mean_N_A", "Median_N_A", "StDev_N_A"]
+    one = source(tmp_path / "1", {"Image.csv": [["ImageNumber"], [1]]}, (1,))
+    two = source(tmp_path / "2", {"Image.csv": [wide, [1, 1, 5, 5, 0]]}, (2,))
+    assert rows(one, "Image.csv", two) == [["", "1", "nan", "nan", "nan"]]
+    null = rows(one, "Image.csv", two, nulls=(r"Image\.csv",))
+    assert null == [["", "1", "", "", ""]]
+    assert rows(one, "Image.csv", two, nulls=(r"Other\.csv",)) != null
+
+
+def test_nothing_stands_in_a_table_of_objects_where_nan_is_not_wanted(tmp_path: Path) -> None:
+    one = source(tmp_path / "1", {"N.csv": [[*OBJECT, "Z"], [1, 1, 5]]}, (1,))
+    two = source(tmp_path / "2", {"N.csv": [[*OBJECT, "Z", "A"], [1, 1, 5, 6]]}, (2,))
+    assert rows(one, "N.csv", two, nulls=(r"N\.csv",)) == [["1", "1", "5", ""]]
+
+
+@pytest.mark.parametrize("narrow_first", [True, False])
+def test_a_table_of_one_column_has_the_delimiter_of_the_others(
+    tmp_path: Path, narrow_first: bool
+) -> None:
+    narrow = source(tmp_path / "1", {"Image.txt": [["ImageNumber"], [1]]}, (1,))
+    path = write_csv(tmp_path / "2" / "Image.txt", [["Count_N", "ImageNumber"], [3, 1]], "\t")
+    shape = tables.recognise(path)
+    assert shape is not None
+    wide = Source(path.parent, "/o", 1, (2,), {"Image.txt": tables.summarise(path, shape)})
+    both = [narrow, wide] if narrow_first else [wide, narrow]
+    table = restore.unite("Image.txt", both)
+    assert (table.shape.delimiter, table.shape.header) == ("\t", ("Count_N", "ImageNumber"))
+    restorer = Restorer(HOME, (1, 20), frozenset())
+    assert [row for s in both for _, row in restore.restored(table, s, restorer)] == (
+        [["", "1"], ["3", "2"]] if narrow_first else [["3", "2"], ["", "1"]]
+    )
 
 
 def test_tables_of_different_kinds_are_a_bug(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def test_json_for_programs(screen: Screen, capsys: pytest.CaptureFixture[str]) -
     assert status.main(screen.arguments("--json")) == Exit.SOME_FAILED
     found = json.loads(capsys.readouterr().out)
     counts = {"total": 3, "done": 2, "failed": 1, "left": 0, "under_way": 0, "not_analysed": 0}
-    assert found["image_sets"] == counts
+    assert found["image_sets"] == {**counts, "skipped": 0}
+    assert found["skipped"] == {}
     assert found["dataset"] == "plate 1"
     assert found["merged"] is True
     (failed,) = found["failed"]

@@ -47,6 +47,12 @@ def test_recognises(
     assert shape.number_columns == numbers
 
 
+def test_recognises_an_image_table_of_numbers_alone(tmp_path: Path) -> None:
+    shape = tables.recognise(write_csv(tmp_path / "Image.txt", [["ImageNumber"], [1]], "\t"))
+    assert shape is not None
+    assert (shape.kind, shape.header, shape.number_columns) == (Kind.IMAGE, ("ImageNumber",), (0,))
+
+
 def test_recognises_two_lines_of_header(tmp_path: Path) -> None:
     path = write_csv(
         tmp_path / "all.csv",
@@ -68,7 +74,7 @@ def test_recognises_two_lines_of_header(tmp_path: Path) -> None:
     [
         ("overlay.png", "ImageNumber,ObjectNumber\n"),
         ("notes.txt", "nothing but words in a line\n"),
-        ("one.csv", "ImageNumber\n1\n"),
+        ("one.csv", "Number\n1\n"),
         ("other.csv", "a,b\n1,2\n"),
         ("ragged.csv", "Image,Image\nImageNumber,ObjectNumber,A\n"),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import write_csv
 
-from bpcp.chunk.verdict import Expected, Verdict, judge
+from bpcp.chunk.verdict import Declared, Expected, Ran, Verdict, judge
 
 IMAGE = ["Count_Nuclei", "ExecutionTime_01LoadData", "ImageNumber", "ModuleError_01LoadData"]
 NUCLEI = ["ImageNumber", "ObjectNumber", "Area"]
@@ -32,8 +32,13 @@ def write(output: Path, images: Rows, nuclei: Rows) -> Path:
     return output
 
 
+DECLARED = Declared(
+    tuple(EXPECTED), frozenset({"01LoadData", "02FlagImage"}), {2: {"Metadata_QC": "QC"}}, 4
+)
+
+
 def judged(output: Path, said: str = "Complete") -> Verdict:
-    return judge(output, EXPECTED, 4, 6, said)
+    return judge(output, DECLARED, Ran(4, 6, said))
 
 
 def test_a_good_attempt(tmp_path: Path) -> None:
@@ -126,15 +131,13 @@ def test_tables_in_a_folder_for_each_plate(tmp_path: Path) -> None:
         else:
             write_csv(folder / "Image.csv", [IMAGE, *images[1:]])
             write_csv(folder / "Nuclei.csv", [NUCLEI, *nuclei[2:]])
-    expected = [Expected(r".*/Image\.csv", ("Image",)), Expected(r".*/Nuclei\.csv", ("Nuclei",))]
-    found = judge(tmp_path, expected, 4, 6, "Complete")
+    expected = (Expected(r".*/Image\.csv", ("Image",)), Expected(r".*/Nuclei\.csv", ("Nuclei",)))
+    declared, ran = Declared(expected), Ran(4, 6, "Complete")
+    found = judge(tmp_path, declared, ran)
     assert found.faults == []
     assert found.objects == {"Nuclei": 3}
     (tmp_path / "P 2" / "Image.csv").unlink()
-    assert (
-        "Image.csv lacks 2 image sets, the first is 5"
-        in judge(tmp_path, expected, 4, 6, "Complete").faults
-    )
+    assert "Image.csv lacks 2 image sets, the first is 5" in judge(tmp_path, declared, ran).faults
 
 
 def test_relationships_may_point_to_other_image_sets(tmp_path: Path) -> None:
