@@ -67,6 +67,8 @@ class Job:
     output, tmpdir, done_file : Path
         The default output folder, the folder for temporary files, and the file that CellProfiler
         writes its one word into when it ends by itself.
+    input_folder : Path or str, optional
+        The Default Input Folder; by itself CellProfiler takes the home folder.
     """
 
     pipeline: Path
@@ -76,6 +78,7 @@ class Job:
     output: Path
     tmpdir: Path
     done_file: Path
+    input_folder: Path | str | None = None
 
 
 def command(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -130,16 +133,14 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def arguments(job: Job) -> list[str]:
-    """Give CellProfiler's arguments for a job.
-
-    No `-i`: CellProfiler walks that folder's whole tree, also where LoadData needs none of it.
-    """
+    """Give CellProfiler's arguments for a job."""
     return [
         "-c",
         "-r",
         "-p",
         str(job.pipeline),
         *(["--data-file", str(job.image_list)] if job.image_list else []),
+        *_input_folder(job.input_folder),
         "-f",
         str(job.first),
         "-l",
@@ -151,6 +152,24 @@ def arguments(job: Job) -> list[str]:
         "-d",
         str(job.done_file),
     ]
+
+
+def _input_folder(folder: Path | str | None, *, lists_files: bool = False) -> list[str]:
+    """Give the arguments that name the Default Input Folder, and nothing else.
+
+    By `-i` alone CellProfiler walks the whole tree for images, also where LoadData needs none of
+    them; given a list of files, it takes the files of the list instead, and an empty one will do.
+
+    Parameters
+    ----------
+    lists_files : bool
+        Whether there is a `--file-list` already.
+
+    Source: CellProfiler 4.2.8.1, __main__.py (run_pipeline_headless).
+    """
+    if not folder:
+        return []
+    return ["-i", str(folder), *([] if lists_files else ["--file-list", os.devnull])]
 
 
 def version(argv: Sequence[str], timeout_s: float = 120) -> str:
@@ -227,6 +246,7 @@ def make_batch_file(
     output: Path,
     tmpdir: Path,
     cwd: Path,
+    input_folder: Path | None = None,
 ) -> str:
     """Let a pipeline's CreateBatchFiles module write what it has to, and say what went wrong.
 
@@ -246,7 +266,9 @@ def make_batch_file(
     folders = ["-o", str(output), "-t", str(tmpdir)]
     # may take minutes; ends with this process, however this process ends
     bound = ["setpriv", "--pdeathsig", "KILL", "--"]
-    done = _ask([*bound, *argv, "-c", "-r", "-p", str(pipeline), *inputs, *folders], None, cwd)
+    looks_in = _input_folder(input_folder, lists_files="--file-list" in inputs)
+    words = ["-c", "-r", "-p", str(pipeline), *inputs, *looks_in, *folders]
+    done = _ask([*bound, *argv, *words], None, cwd)
     return _cause(done)
 
 
@@ -255,6 +277,7 @@ def measurements(
     pipeline: Path,
     image_list: Path | None,
     scratch: Path,
+    input_folder: Path | None = None,
     timeout_s: float = 600,
 ) -> list[tuple[str, str]]:
     """Ask CellProfiler which measurements a pipeline makes; this also proves that it loads.
@@ -283,6 +306,7 @@ def measurements(
             "-p",
             str(pipeline),
             *(["--data-file", str(image_list)] if image_list else []),
+            *_input_folder(input_folder),
             "--measurements",
             "-f",
             _NO_IMAGE_SET,

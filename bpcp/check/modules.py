@@ -179,6 +179,16 @@ INPUT_FILES: Mapping[str, tuple[tuple[str, str, Conditions], ...]] = MappingProx
     "FlagImage": (
         ("Rules file location", "Rules file name", when("Flag is based on", "Rules", "Classifier")),
     ),
+    "Metadata": (
+        (
+            "Metadata file location",
+            "Metadata file name",
+            (
+                ("Extract metadata?", ("Yes",)),
+                ("Metadata extraction method", ("Import from file",)),
+            ),
+        ),
+    ),
     "RunImageJMacro": (
         ("Executable directory", "Executable", ALWAYS),
         ("Macro directory", "Macro", ALWAYS),

@@ -29,6 +29,7 @@ class Maker:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
         self.text = ""
+        self.input_folder: Path | None = None
         self.lose = False
         self.none = False
 
@@ -40,7 +41,9 @@ class Maker:
         output: Path,
         tmpdir: Path,
         cwd: Path,
+        input_folder: Path | None = None,
     ) -> str:
+        self.input_folder = input_folder
         self.text = program.read_text(encoding="utf-8")
         files = Path(inputs[1]).read_text(encoding="utf-8").splitlines()
         self.asked.append(files)
