@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 
 from bpcp import imagelist, pipeline, saved
 from bpcp.beside import Places
 from bpcp.errors import BpcpError, Exit
-from bpcp.imagelist import Row, Type
+from bpcp.imagelist import Type
 from bpcp.publish import put_back, sha256
 from bpcp.saved import Named, Saver
 from bpcp.workspace import Json, Planned, Workspace, read_json, verdict
+
+# So many chunks' names are kept in memory.
+_CHUNKS = 256
 
 
 @dataclass(frozen=True)
@@ -175,8 +178,8 @@ class _Order:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        # of one chunk: those of all would be the whole list
-        self._rows: dict[str, tuple[Row, ...]] = {}
+        # of some chunks: those of all would be the whole list
+        self._written = lru_cache(maxsize=_CHUNKS)(self._names)
 
     def choose(self, path: str, every: Sequence[Claim]) -> Claim:
         """Give the claim that counts."""
@@ -203,9 +206,9 @@ class _Order:
 
     def _last(self, path: str, claim: Claim) -> int:
         """Give the last image set of a claim that writes a file, as far as names can be told."""
-        if claim.chunk not in self._rows:
-            images = imagelist.read(self._workspace.chunk(claim.chunk).images)
-            self._rows = {claim.chunk: images.rows}
-        rows = self._rows[claim.chunk][claim.first : claim.first + len(claim.numbers)]
-        own = list(zip(claim.numbers, rows, strict=True))
-        return saved.last_writer(self._savers, path, own) or claim.numbers[-1]
+        names = self._written(claim.chunk, claim.first, tuple(claim.numbers))
+        return names.get(path) or names.get(saved.unnumbered(path)) or claim.numbers[-1]
+
+    def _names(self, chunk: str, first: int, numbers: tuple[int, ...]) -> dict[str, int]:
+        rows = imagelist.read(self._workspace.chunk(chunk).images).rows[first:]
+        return saved.writers(self._savers, zip(numbers, rows, strict=False))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -25,6 +25,7 @@ _TAG = re.compile(r"\(\?<(.+?)>\)|\\g<(.+?)>")
 _OF_FILES = ("Series", "Frame")
 # What SaveImages called these up to its revision 11.
 _FORMATS = {"tif": "tiff", "jpg": "jpeg"}
+_OF_OBJECT = re.compile(r"_\d+(\.\w+)$")
 _MOVIES = ("Movie", "Movie/Stack")
 
 # A part of a name, from the cells of an image set and its ImageNumber.
@@ -224,17 +225,17 @@ def _subfolder(module: Module, image: str, named: Named) -> _Part:
     return lambda row, _: os.path.relpath(root / row[at], base)
 
 
-def last_writer(every: Sequence[Saver], path: str, rows: Sequence[tuple[int, Row]]) -> int | None:
-    """Give the last of some image sets that writes a file, by ImageNumber; None if none is known.
+def writers(every: Sequence[Saver], rows: Iterable[tuple[int, Row]]) -> dict[str, int]:
+    """Give, by name, the last of some image sets that writes a file.
 
     Parameters
     ----------
-    rows : sequence of (int, tuple of str)
+    rows : iterable of (int, tuple of str)
         Their ImageNumbers, ascending, and their cells.
     """
-    for number, row in reversed(rows):
-        for saver in every:
-            pattern = re.escape(saver.name(row, number)).replace(r"\*", r"\d+")
-            if re.fullmatch(pattern, path):
-                return number
-    return None
+    return {saver.name(row, number): number for number, row in rows for saver in every}
+
+
+def unnumbered(path: str) -> str:
+    """Give the name that a file of an object's is known by: with a "*" for the object's number."""
+    return _OF_OBJECT.sub(r"_*\1", path)

@@ -105,8 +105,8 @@ def test_crops_of_objects() -> None:
         )
     )
     assert saver.name(ROW, 1) == "a.b/a.b_Nuclei_*.tiff"
-    assert saved.last_writer([saver], "a.b/a.b_Nuclei_12.tiff", [(4, ROW)]) == 4
-    assert saved.last_writer([saver], "a.b/a.b_Nuclei_x.tiff", [(4, ROW)]) is None
+    assert saved.unnumbered("a.b/a.b_Nuclei_12.tiff") == "a.b/a.b_Nuclei_*.tiff"
+    assert saved.unnumbered("a_1/o_x.tiff") == "a_1/o_x.tiff"
 
 
 def test_when_and_whether_it_saves() -> None:
@@ -147,9 +147,8 @@ def test_what_an_earlier_module_measures_is_not_in_the_list() -> None:
 
 def test_the_last_image_set_that_writes_a_file() -> None:
     (saver,) = savers(saves())
-    rows = [(n, (f"{name}.tif", *ROW[1:])) for n, name in ((3, "x"), (5, "y"), (9, "z"))]
-    assert saved.last_writer([saver], "y.png", rows) == 5
-    assert saved.last_writer([saver], "gone.png", rows) is None
+    rows = [(n, (f"{name}.tif", *ROW[1:])) for n, name in ((3, "x"), (5, "y"), (9, "x"))]
+    assert saved.writers([saver], rows) == {"x.png": 9, "y.png": 5}
 
 
 def test_types_are_those_of_the_whole_list() -> None:
