@@ -163,6 +163,16 @@ def test_without_a_name_it_is_the_home_folder(
     assert finding.remedy.startswith("name the folder that holds it: -i DIR")
 
 
+def test_where_nobody_can_tell_it_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cellprofiler, "command", lambda: ["docker", "run", "cellprofiler"])
+    monkeypatch.setattr(cellprofiler, "python_of", lambda argv: None)
+    pipe = piped(rules(IN, "r.txt"), EXPORT)
+    wrong = of_pipeline(pipe, None, Places(Path("/data")))
+    (finding,) = [f for f in wrong if f.code.name == "pipeline-default-input"]
+    assert finding.code.severity is Severity.WARNING and "-i DIR" in finding.remedy
+    assert missing(pipe, Places(Path("/data"))) == []
+
+
 def test_a_relative_folder_starts_at_the_root(tmp_path: Path) -> None:
     pipe = piped(rules("Elsewhere...|qc", "r.txt"), EXPORT)
     (finding,) = missing(pipe, Places(tmp_path))
@@ -221,6 +231,26 @@ def test_cellprofiler_is_told_and_does_not_walk(screen: Screen, tmp_path: Path) 
         (str(tmp_path), os.devnull)
     }
     assert screen.run_json()["input_folder"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "lists"), [(["--file-list", "/f"], 1), (["--data-file", "/d"], 1), ([], 1)]
+)
+def test_where_a_batch_file_is_made_it_does_not_walk_either(
+    tmp_path: Path, inputs: list[str], lists: int
+) -> None:
+    """A project names its files itself; an empty list adds none to them."""
+    said = tmp_path / "said"
+    stand_in = tmp_path / "cellprofiler"
+    stand_in.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > '{said}'\n")
+    stand_in.chmod(0o755)
+    argv, path = [str(stand_in)], Path("/x")
+    cellprofiler.make_batch_file(argv, path, inputs, path, path, tmp_path, tmp_path / "in")
+    words = said.read_text().splitlines()
+    assert words[words.index("-i") + 1] == str(tmp_path / "in")
+    assert words.count("--file-list") == lists
+    cellprofiler.make_batch_file(argv, path, inputs, path, path, tmp_path)
+    assert "-i" not in said.read_text().splitlines()
 
 
 def listed(screen: Screen) -> set[str]:

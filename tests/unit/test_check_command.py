@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import EXPORT, IDENTIFY, ROOT, Screen, load_data, pipeline_text, refused
+from test_saved import NO, SINGLE, saves
 
 from bpcp import imagesets, pipeline
 from bpcp.beside import Places
@@ -28,6 +29,8 @@ from bpcp.check.findings import (
     unmended,
     without_bad,
 )
+from bpcp.check.loading import UNLOADABLE
+from bpcp.check.places import PATH_MISSING
 from bpcp.check.progress import Progress
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
@@ -329,6 +332,39 @@ def test_image_sets_that_are_known_are_taken(plate: Screen) -> None:
     checked = everything.run(plate.workspace, pipeline.read(plate.pipeline), settings, images=gone)
     assert [(f.code, f.lines) for f in checked.findings] == [(files.MISSING, (7,))]
     assert checked.image_sets == 1
+
+
+def test_a_missing_file_is_said_once(
+    plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CellProfiler can't load a pipeline without its classifier either."""
+    gone = Finding(PATH_MISSING, "module 3, ClassifyObjects", "no such file here: /x", "-i DIR")
+    unloadable = Finding(UNLOADABLE, "the pipeline", "No such classifier file: /x", "open it")
+    monkeypatch.setattr(of_pipe, "of_pipeline", lambda *_: [gone])
+    monkeypatch.setattr(of_pipe, "loads", lambda *_, **__: [unloadable])
+    code, out, _ = check()
+    assert code == Exit.NO_INPUT and "pipeline-unloadable" not in "\n".join(out)
+    monkeypatch.setattr(of_pipe, "of_pipeline", lambda *_: [])
+    code, out, _ = check()
+    assert code == Exit.MALFORMED_INPUT and "pipeline-unloadable" in "\n".join(out)
+
+
+def test_names_that_are_saved_twice_are_said(
+    plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = saves(SINGLE, "Enter single file name:o")
+    plate.write(load_data(), IDENTIFY, single, EXPORT)
+    code, out, _ = check()
+    assert code == Exit.OK and "WARNING pipeline-saved-twice" in out[0]
+    assert "5 files of 6" in "\n".join(out)
+    # of those that can be analysed
+    (plate.images / plate.rows[2][0]).unlink()
+    code, out, _ = check()
+    assert "4 files of 5" in "\n".join(out)
+    plate.write(load_data(), IDENTIFY, single.replace("    Saved", f"    {NO}\n    Saved"), EXPORT)
+    code, out, err = check("--quarantine")
+    assert code == Exit.OK
+    assert "5 image sets in quarantine" in "".join(err)
 
 
 def test_the_pipeline_is_checked_with_the_list(

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from conftest import EXPORT, Screen, load_data, pipeline_text, refused, rows_of
 from test_merge import Tree, objects
-from test_saved import saves
-from test_saving import NO, two_plates
+from test_saved import NO, saves
+from test_saving import two_plates
 
 from bpcp import contested, imagelist, merge, publish, stale
 from bpcp.audit import all as audit

@@ -109,6 +109,23 @@ def test_cellprofiler_is_given_the_files_as_the_user_lists_them(
     assert found.groups is not None and len(set(found.groups)) == 1
 
 
+def test_it_is_made_with_the_default_input_folder(
+    plate: Screen, maker: Maker, tmp_path: Path
+) -> None:
+    of_run(plate, input_folder=tmp_path)
+    assert maker.input_folder == tmp_path
+    # where a module reads from it, another folder makes another one
+    text = plate.pipeline.read_text()
+    doses = "    Metadata file location:Default Input Folder|\n    Metadata file name:doses.csv\n"
+    plate.pipeline.write_text(f"{text}\nMetadata:[module_num:9|enabled:True|x:1]\n{doses}")
+    questions = set()
+    for content in ("1", "2", "2"):
+        (tmp_path / "doses.csv").write_text(content)
+        made = of_run(plate, input_folder=tmp_path).made
+        questions.add(made and made.question)
+    assert len(questions) == 2
+
+
 def test_a_batch_file_is_made_once_and_kept(
     plate: Screen, maker: Maker, capsys: pytest.CaptureFixture[str]
 ) -> None:

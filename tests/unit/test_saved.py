@@ -20,6 +20,7 @@ BY_FILE = {
     "Saved file format": "png",
     "Output file location": OUT,
 }
+NO = "Overwrite existing files without warning?:No"
 SUFFIX = "Append a suffix to the image file name?:Yes"
 SINGLE = "Select method for constructing file names:Single name"
 

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from conftest import EXPORT, IDENTIFY, Screen, load_data, refused
 from test_check_pipeline import module, piped
-from test_saved import SINGLE, saves
+from test_saved import NO, SINGLE, saves
 
 from bpcp import plan
 from bpcp.beside import Places
@@ -19,7 +19,6 @@ from bpcp.pipeline import Kind, Pipeline
 from bpcp.workspace import read_json
 
 HEADER = ("FileName_DNA", "PathName_DNA", "Metadata_Plate", "Metadata_Well")
-NO = "Overwrite existing files without warning?:No"
 
 
 def rows(*names: str) -> ImageList:
