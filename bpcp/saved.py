@@ -32,6 +32,10 @@ _MOVIES = ("Movie", "Movie/Stack")
 _Part = Callable[[Row, int], str]
 
 
+# The modules whose names are known here.
+MODULES = ("SaveImages", "SaveCroppedObjects")
+
+
 class UnknownNameError(Exception):
     """A name that image list and settings do not tell."""
 

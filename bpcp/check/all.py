@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from bpcp import beside, imagelist, imagesets, selection
+from bpcp import beside, imagelist, imagesets, saved, selection
 from bpcp.check import files, rows, saving
 from bpcp.check import pipeline as of_pipe
 from bpcp.check.findings import (
@@ -176,6 +176,8 @@ def _saved(
     pipe: Pipeline, images: ImageList, settings: Settings, findings: list[Finding]
 ) -> list[Finding]:
     """Find names that image sets save twice, of those that can be analysed."""
+    if not any(pipe.named(name) for name in saved.MODULES):
+        return []
     bad = bad_lines(findings)
     good = images.only([i for i, line in enumerate(images.lines) if line not in bad])
     ready = mended(pipe, [m for finding in findings for m in finding.mends])
