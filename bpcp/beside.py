@@ -111,6 +111,9 @@ class Places:
         path = path.replace("\\\\", "\\")
         if tag:
             path = os.path.split(path)[0]
+        if ABSOLUTE.match(path) and not path.startswith("/"):
+            # of Windows: it is nowhere here, and should be called what it is
+            return Path(path)
         return above and Path(os.path.abspath(above / path))  # noqa: PTH100
 
 

@@ -173,6 +173,11 @@ def test_where_nobody_can_tell_it_is_a_warning(monkeypatch: pytest.MonkeyPatch) 
     assert missing(pipe, Places(Path("/data"))) == []
 
 
+def test_a_folder_of_windows_is_called_what_it_is() -> None:
+    (finding,) = missing(piped(rules("Elsewhere...|C:\\r", "x"), EXPORT), Places(Path("/data")))
+    assert finding.what == "no such file here: C:\\r/x"
+
+
 def test_a_relative_folder_starts_at_the_root(tmp_path: Path) -> None:
     pipe = piped(rules("Elsewhere...|qc", "r.txt"), EXPORT)
     (finding,) = missing(pipe, Places(tmp_path))

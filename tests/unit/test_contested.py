@@ -184,6 +184,23 @@ def test_a_run_is_one_process_at_any_chunk_size(screen: Screen) -> None:
     assert screen.ran() == []
 
 
+def test_a_list_that_gains_an_earlier_plate_where_nothing_may_be_overwritten(
+    screen: Screen,
+) -> None:
+    two_plates(screen, NO)
+    first, screen.rows = screen.rows[:2], screen.rows[2:]
+    screen.write()
+    assert screen.all("--chunk-size", "2").failures == []
+    assert overlays(screen)["a_overlay.png"] == b"overlay of " + b"x" * 11
+    screen.rows = [*first, *screen.rows]
+    screen.write()
+    # what was done is wrong now: one process would have failed there
+    assert [f["line"] for f in screen.all("--chunk-size", "2").failures] == [4, 5]
+    assert overlays(screen)["a_overlay.png"] == b"overlay of " + b"x" * 8
+    assert [row["ImageNumber"] for row in screen.table("Image.csv")] == ["1", "2"]
+    assert audit.audit(screen.workspace).faults == []
+
+
 def test_a_list_that_loses_the_later_plate(screen: Screen) -> None:
     two_plates(screen)
     screen.all("--chunk-size", "2")
