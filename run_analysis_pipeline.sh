@@ -41,6 +41,9 @@
 #                           count as failed, and the rest is analysed
 #       --map OLD=NEW       folders that the list names by another machine's paths;
 #                           may be given many times
+#   -i, --input-folder DIR  CellProfiler's Default Input Folder, for pipelines that
+#                           read rules, models or CSVs from there; it is not searched
+#                           for images (default: as CellProfiler, the home folder)
 #       --input URL         s3://BUCKET/PREFIX: where images are that are not here.
 #                           The prefix's tree stands for the root of the images;
 #                           they are fetched ahead, verified, and removed when done
@@ -128,6 +131,7 @@ parse() {
       --no-fix) plan+=("$1") && shift ;;
       --quarantine) plan+=("$1") && shift ;;
       --map) need_value "$1" "${@:2:1}" && plan+=("--map=$2") && shift 2 ;;
+      -i | --input-folder) need_value "$1" "${@:2:1}" && plan+=("--input-folder=$2") && shift 2 ;;
       --output) need_value "$1" "${@:2:1}" && output=$2 && shift 2 ;;
       --input) need_value "$1" "${@:2:1}" && plan+=("--input=$2") && shift 2 ;;
       --endpoint-url) need_value "$1" "${@:2:1}" && access+=("--endpoint-url=$2") && shift 2 ;;
@@ -144,7 +148,7 @@ parse() {
       -q | --quiet) quiet=1 && shift ;;
       -v | --verbose) verbose=1 && shift ;;
       --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
-      -[dptP]?*) set -- "${1:0:2}" "${1:2}" "${@:2}" ;;
+      -[dptPi]?*) set -- "${1:0:2}" "${1:2}" "${@:2}" ;;
       --) shift && break ;;
       *) die 64 "unknown option: $1" "$0 --help" ;;
     esac

@@ -17,6 +17,9 @@
 #                           make it again, whatever did not change
 #       --map OLD=NEW       folders that the list names by another machine's paths;
 #                           may be given many times
+#   -i, --input-folder DIR  CellProfiler's Default Input Folder, for pipelines that
+#                           read rules, models or CSVs from there; it is not searched
+#                           for images (default: as CellProfiler, the home folder)
 #   -q, --quiet             say nothing but what is wrong
 #   -h, --help              this
 #

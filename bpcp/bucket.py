@@ -103,9 +103,11 @@ class Bucket:
         done = read_json(paths.done) or {"parts": []}
         files = [self.workspace.analysis / f["path"] for p in done["parts"] for f in p["files"]]
         tables = [path for path in paths.all_tables.rglob("*") if path.is_file()]
+        # the merge may find that one of these should be in the result
+        replaced = paths.replaced.rglob("*")
         logs = self.workspace.log.glob(f"{chunk_id}.*.log")
         given = (paths.chunk, paths.images, paths.remote)
-        return [p for p in (*files, *tables, *logs, *given) if p.is_file()]
+        return [p for p in (*files, *replaced, *tables, *logs, *given) if p.is_file()]
 
     def _about_the_run(self) -> list[Path]:
         here = self.workspace
@@ -117,7 +119,8 @@ class Bucket:
         outbox = self.workspace.outbox
         shutil.rmtree(outbox, ignore_errors=True)
         try:
-            for path in files:
+            # chunks may have saved files of one name
+            for path in dict.fromkeys(files):
                 link = outbox / path.relative_to(self.workspace.base)
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(path)

@@ -69,6 +69,8 @@ class Job:
     output, tmpdir, done_file : Path
         The default output folder, the folder for temporary files, and the file that CellProfiler
         writes its one word into when it ends by itself.
+    input_folder : Path or str, optional
+        The Default Input Folder; by itself CellProfiler takes the home folder.
     """
 
     pipeline: Path
@@ -78,6 +80,7 @@ class Job:
     output: Path
     tmpdir: Path
     done_file: Path
+    input_folder: Path | str | None = None
 
 
 def command(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -132,16 +135,14 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def arguments(job: Job) -> list[str]:
-    """Give CellProfiler's arguments for a job.
-
-    No `-i`: CellProfiler walks that folder's whole tree, also where LoadData needs none of it.
-    """
+    """Give CellProfiler's arguments for a job."""
     return [
         "-c",
         "-r",
         "-p",
         str(job.pipeline),
         *(["--data-file", str(job.image_list)] if job.image_list else []),
+        *_input_folder(job.input_folder),
         "-f",
         str(job.first),
         "-l",
@@ -153,6 +154,24 @@ def arguments(job: Job) -> list[str]:
         "-d",
         str(job.done_file),
     ]
+
+
+def _input_folder(folder: Path | str | None, *, lists_files: bool = False) -> list[str]:
+    """Give the arguments that name the Default Input Folder, and nothing else.
+
+    By `-i` alone CellProfiler walks the whole tree for images, also where LoadData needs none of
+    them; given a list of files, it takes the files of the list instead, and an empty one will do.
+
+    Parameters
+    ----------
+    lists_files : bool
+        Whether there is a `--file-list` already.
+
+    Source: CellProfiler 4.2.8.1, __main__.py (run_pipeline_headless).
+    """
+    if not folder:
+        return []
+    return ["-i", str(folder), *([] if lists_files else ["--file-list", os.devnull])]
 
 
 def version(argv: Sequence[str], timeout_s: float = 120) -> str:
@@ -273,6 +292,7 @@ def make_batch_file(
     output: Path,
     tmpdir: Path,
     cwd: Path,
+    input_folder: Path | None = None,
 ) -> str:
     """Let a pipeline's CreateBatchFiles module write what it has to, and say what went wrong.
 
@@ -292,7 +312,9 @@ def make_batch_file(
     folders = ["-o", str(output), "-t", str(tmpdir)]
     # may take minutes; ends with this process, however this process ends
     bound = ["setpriv", "--pdeathsig", "KILL", "--"]
-    done = _ask([*bound, *argv, "-c", "-r", "-p", str(pipeline), *inputs, *folders], None, cwd)
+    looks_in = _input_folder(input_folder, lists_files="--file-list" in inputs)
+    words = ["-c", "-r", "-p", str(pipeline), *inputs, *looks_in, *folders]
+    done = _ask([*bound, *argv, *words], None, cwd)
     return _cause(done)
 
 
@@ -301,6 +323,7 @@ def measurements(
     pipeline: Path,
     image_list: Path | None,
     scratch: Path,
+    input_folder: Path | None = None,
     timeout_s: float = 600,
 ) -> list[tuple[str, str]]:
     """Ask CellProfiler which measurements a pipeline makes; this also proves that it loads.
@@ -329,6 +352,7 @@ def measurements(
             "-p",
             str(pipeline),
             *(["--data-file", str(image_list)] if image_list else []),
+            *_input_folder(input_folder),
             "--measurements",
             "-f",
             _NO_IMAGE_SET,

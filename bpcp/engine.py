@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
+from pathlib import Path
 
 from bpcp import cellprofiler, imagelist
 from bpcp.check.modules import skipping_flags
@@ -16,6 +17,7 @@ from bpcp.imagelist import row_text
 from bpcp.imagesets import ImageSets
 from bpcp.pipeline import Pipeline
 from bpcp.scratch import scratch, sweep
+from bpcp.settings import Settings
 from bpcp.workspace import Json
 
 # The smallest pipeline that reads images.
@@ -41,7 +43,7 @@ LoadData:[module_num:1|svn_version:'Unknown'|variable_revision_number:6|show_win
 """
 
 
-def ask(pipe: Pipeline, sets: ImageSets, old: Json, again: bool) -> Json:
+def ask(pipe: Pipeline, sets: ImageSets, old: Json, settings: Settings) -> Json:
     """Find out which CellProfiler runs, and which objects the pipeline measures."""
     argv = cellprofiler.command()
     # also where it need not be asked this time
@@ -51,11 +53,12 @@ def ask(pipe: Pipeline, sets: ImageSets, old: Json, again: bool) -> Json:
     with ThreadPoolExecutor() as pool:
         # each answer costs a start of CellProfiler, so the likely second question goes out at once
         version = pool.submit(cellprofiler.version, argv)
-        asking = again or known.get("question") != imagelist.digest(question)
-        objects = pool.submit(_measured_objects, argv, pipe, sets) if asking else None
+        asking = settings.ask_again or known.get("question") != imagelist.digest(question)
+        folder = settings.input_folder
+        objects = pool.submit(_measured_objects, argv, pipe, sets, folder) if asking else None
         found = version.result()
         if objects is None and found != known["version"]:
-            objects = pool.submit(_measured_objects, argv, pipe, sets)
+            objects = pool.submit(_measured_objects, argv, pipe, sets, folder)
         return {
             "command": argv,
             "version": found,
@@ -66,7 +69,7 @@ def ask(pipe: Pipeline, sets: ImageSets, old: Json, again: bool) -> Json:
 
 
 def measurements(
-    argv: Sequence[str], pipe: Pipeline, sets: ImageSets | None
+    argv: Sequence[str], pipe: Pipeline, sets: ImageSets | None, input_folder: Path | None = None
 ) -> list[tuple[str, str]]:
     """Ask CellProfiler what a pipeline measures, with one row of its list; see `cellprofiler`.
 
@@ -84,7 +87,7 @@ def measurements(
             witness = imagelist.witness_row(header, sets.types, sets.beside or rows, rows[:1])
             imagelist.write(listed, header, [rows[0], *filter(None, [witness])])
         try:
-            return cellprofiler.measurements(argv, program, listed, folder)
+            return cellprofiler.measurements(argv, program, listed, folder, input_folder)
         except BpcpError as error:
             what = str(error).replace(str(program), str(pipe.path))
             raise BpcpError(error.code, what, "bpcp check says more") from None
@@ -120,8 +123,10 @@ def unreadable(paths: Sequence[str]) -> dict[str, str] | None:
     return {path: error for path, error in zip(paths, errors, strict=True) if error}
 
 
-def _measured_objects(argv: Sequence[str], pipe: Pipeline, sets: ImageSets) -> list[str]:
-    return list(dict.fromkeys(name for name, _ in measurements(argv, pipe, sets)))
+def _measured_objects(
+    argv: Sequence[str], pipe: Pipeline, sets: ImageSets, input_folder: Path | None
+) -> list[str]:
+    return list(dict.fromkeys(name for name, _ in measurements(argv, pipe, sets, input_folder)))
 
 
 def measuring_modules(pipe: Pipeline) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bpcp import batch, cellprofiler, imagelist, mend, selection
+from bpcp import batch, beside, cellprofiler, imagelist, mend, selection
 from bpcp.database import empty
 from bpcp.database import file as database
 from bpcp.errors import BpcpError, Exit
@@ -219,7 +219,8 @@ def of_list(images: ImageList, notes: Sequence[str] = ()) -> ImageSets:
 
 
 def _list(workspace: Workspace, pipe: Pipeline, settings: Settings) -> ImageList:
-    return selection.rebase(imagelist.read(workspace.image_list), pipe, settings.root)
+    images = imagelist.read(workspace.image_list)
+    return selection.rebase(images, pipe, settings.input_folder or settings.root)
 
 
 def _selected(
@@ -250,7 +251,7 @@ def batch_file(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Made
     argv = cellprofiler.command()
     source = _source(workspace, pipe, settings)
     parts = [pipe.sha256, cellprofiler.version(argv), *source.parts]
-    parts += [f"{path} {sha256(path)}" for path in pipe.files()]
+    parts += beside.identity(pipe, settings)
     question = imagelist.digest(parts)
     known = read_json(workspace.batch_state) or {}
     databases = _databases(pipe)
@@ -355,7 +356,9 @@ def _make(
         shutil.copyfile(pipe.path, program)
         batch.set_pipeline(program, text)
     print(f"batch file: asking CellProfiler for the image sets of {source.what}", file=sys.stderr)
-    why = cellprofiler.make_batch_file(argv, program, inputs, output, tmpdir, settings.root)
+    why = cellprofiler.make_batch_file(
+        argv, program, inputs, output, tmpdir, settings.root, settings.input_folder
+    )
     made = output / batch.NAME
     if not made.is_file() or not batch.count(made):
         raise BpcpError(

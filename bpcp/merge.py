@@ -18,7 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TextIO
 
-from bpcp import __version__, experiment, imagelist, tables
+from bpcp import __version__, contested, experiment, imagelist, tables
 from bpcp.database import once
 from bpcp.database.merge import merge_database
 from bpcp.errors import BpcpError, Exit, Parser, run_main
@@ -198,7 +198,7 @@ def merge(workspace: Workspace) -> Merged:
     Raises
     ------
     BpcpError
-        75 where chunks are not done; 1 where two chunks wrote one file with different content.
+        75 where chunks are not done, or what they saved is gone.
     """
     plan = read_plan(workspace)
     found = sources(workspace, plan)
@@ -206,7 +206,7 @@ def merge(workspace: Workspace) -> Merged:
     last = read_json(workspace.merged) or {}
     if last.get("state") == state and _still_there(workspace, last["tables"]):
         return Merged(last["tables"], fresh=False)
-    files = _check_files(workspace, plan)
+    files = contested.settle(workspace, plan)
     restorer = _restorer(workspace)
     order = runs(found)
     _allow_many_open_files()
@@ -358,30 +358,6 @@ def _still_there(workspace: Workspace, written: dict[str, Json]) -> bool:
         ):
             return False
     return True
-
-
-def _check_files(workspace: Workspace, plan: Sequence[Planned]) -> dict[str, str]:
-    """Give the content of each file that chunks published; one name must have one content."""
-    seen: dict[str, tuple[str, str]] = {}
-    for planned in plan:
-        for part in (verdict(workspace, planned) or {"parts": []})["parts"]:
-            for file in part["files"]:
-                content, chunk = seen.setdefault(file["path"], (file["sha256"], planned.id))
-                if content != file["sha256"]:
-                    kept = [
-                        str(p)
-                        for c in (chunk, planned.id)
-                        if (p := workspace.chunk(c).replaced / file["path"]).is_file()
-                    ]
-                    raise BpcpError(
-                        Exit.SOME_FAILED,
-                        f"chunks {chunk} and {planned.id} both wrote {file['path']}, with different"
-                        f" content; one is in {workspace.analysis},"
-                        f" the other is {kept[0] if kept else 'lost'}",
-                        "let the pipeline name the file by what differs between image sets"
-                        " (well, site)",
-                    )
-    return {path: content for path, (content, _) in seen.items()}
 
 
 def _write(

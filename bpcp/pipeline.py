@@ -8,7 +8,6 @@ indented, as `label:value`.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -101,19 +100,6 @@ class Pipeline:
     def sha256(self) -> str:
         """The digest of its text."""
         return hashlib.sha256(self.text).hexdigest()
-
-    def files(self) -> list[Path]:
-        """List the files that modules read beside the images: models, rules, training sets."""
-        found = []
-        for module in self.modules:
-            folder = None
-            for _, value in module.settings:
-                kind, bar, name = value.partition("|")
-                if bar:
-                    folder = Path(name) if kind == "Elsewhere..." else None
-                elif folder and value and os.path.isfile(folder / value):  # noqa: PTH113 -- or too long a name
-                    found.append(folder / value)
-        return found
 
     def named(self, name: str) -> list[Module]:
         """List the enabled modules of a kind."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from bpcp import (
     __version__,
     background,
+    beside,
     binding,
     engine,
     explain,
@@ -23,6 +24,7 @@ from bpcp import (
     stale,
     vet,
 )
+from bpcp.check.findings import bad_lines
 from bpcp.cut import (
     Chunk,
     Cut,
@@ -77,6 +79,8 @@ class Plan:
         Folders that are elsewhere on this machine.
     bad : dict of int to str
         Lines of image sets that can't be analysed, and why.
+    refused : dict of int to str
+        Lines of image sets that would save over what others saved, and must not.
     seen : dict of int to str
         By line, what the files of image sets were that the check looked at.
     notes : list of str
@@ -90,6 +94,7 @@ class Plan:
     remote: Listed
     moved: Moved
     bad: dict[int, str]
+    refused: dict[int, str]
     seen: dict[int, str]
     notes: list[str]
 
@@ -121,14 +126,15 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     previous = _previous(workspace)
     done = _done(workspace, previous, settings, remote)
     looked = preflight.look(workspace, vetted, settings, remote, done)
-    bad, left_out = looked.bad, []
-    if settings.quarantine and bad:
-        left_out = preflight.named(vetted.sets, bad)
-        vetted, bad = vet.without(vetted, bad), {}
+    twice = preflight.saved_twice(vetted, settings, looked.bad)
+    bad, refused, left_out = looked.bad, bad_lines(twice), []
+    if settings.quarantine and (bad or refused):
+        left_out = preflight.named(vetted.sets, {**bad, **refused})
+        vetted, bad, refused = vet.without(vetted, {**bad, **refused}), {}, {}
     pipe, sets = vetted.pipe, vetted.sets
     images = sets.images
     cut = order(sets, pipe, settings.group_by)
-    asked = engine.ask(pipe, sets, old, settings.ask_again)
+    asked = engine.ask(pipe, sets, old, settings)
     recipe = imagelist.digest(
         [
             _RECIPE,
@@ -137,7 +143,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
             asked["python"],
             str(settings.source.input or settings.root) if _has_relative(images) else "",
             *settings.moved.words,
-            *(f"{path} {sha256(path)}" for path in pipe.files()),
+            *beside.identity(pipe, settings),
         ]
     )
     kept = _kept(workspace, settings, previous, old, recipe)
@@ -167,6 +173,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "mends": [m.to_json() for m in vetted.mends],
         "columns": {c: t.name for c, t in zip(images.header, cut.types, strict=True)},
         "root": str(settings.root),
+        "input_folder": str(settings.input_folder) if settings.input_folder else None,
         "tmpdir": str(settings.tmpdir) if settings.tmpdir else None,
         "source": settings.source.to_json(),
         "output": settings.output,
@@ -191,8 +198,11 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     whole_list = len(known) == old.get("image_sets")
     changes = _changes(old, run, known if whole_list else [], images.rows)
     reads = explain.reading(cut, chunks, sets.made is not None, users if whole else None)
-    notes = [*changes, *sets.notes, *vetted.notes, *preflight.said(looked, left_out), why, reads]
-    return Plan(run, pipe.text, chunks, vetted, remote, settings.moved, bad, looked.seen, notes)
+    said = [*preflight.said(looked, left_out), *preflight.said_twice(twice, refused)]
+    notes = [*changes, *sets.notes, *vetted.notes, *said, why, reads]
+    return Plan(
+        run, pipe.text, chunks, vetted, remote, settings.moved, bad, refused, looked.seen, notes
+    )
 
 
 def _done(
@@ -393,6 +403,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-w", "--overwrite_batchfile", action="store_true")
     parser.add_argument("--group-by", default="")
     parser.add_argument("--map", action="append", default=[])
+    parser.add_argument("-i", "--input-folder", default="")
     parser.add_argument("--no-check", action="store_true")
     parser.add_argument("--no-fix", action="store_true")
     parser.add_argument("--quarantine", action="store_true")
@@ -422,7 +433,9 @@ def main(argv: Sequence[str]) -> int:
             with locked(workspace):
                 plan = make(workspace, pipe, settings)
                 plan_files.write(workspace, plan)
-                dropped = stale.drop(workspace, plan.planned, plan.run, plan.remote, plan.bad)
+                dropped = stale.drop(
+                    workspace, plan.planned, plan.run, plan.remote, {**plan.bad, **plan.refused}
+                )
                 plan.notes[:0] = dropped
     found = stale.find(workspace, plan.planned, plan.run, plan.remote)
     again = {chunk for chunks in found for chunk in chunks}

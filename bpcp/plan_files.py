@@ -51,6 +51,13 @@ def write(workspace: Workspace, plan: Plan) -> None:
             "first": chunk.units[0][0],
             "units": [list(unit) for unit in chunk.units],
         }
+        refused = {
+            str(n): plan.refused[line]
+            for n, line in enumerate(chunk.lines, chunk.units[0][0])
+            if line in plan.refused
+        }
+        if refused:
+            content["refused"] = refused
         remote = {
             name: list(plan.remote[name])
             for row in chunk.rows

@@ -7,7 +7,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from bpcp import imagelist
-from bpcp.check.findings import Severity, errors, exit_of, without_bad
+from bpcp.beside import places
+from bpcp.check.findings import (
+    Finding,
+    Severity,
+    bad_lines,
+    errors,
+    exit_of,
+    without_bad,
+)
 from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
 from bpcp.imagesets import ImageSets
@@ -95,6 +103,32 @@ def look(
         if f.code.severity is Severity.WARNING and not f.code.name.startswith("pipeline-")
     ]
     return Looked(checked.bad, warned, checked.unit, seen)
+
+
+def saved_twice(vetted: Vetted, settings: Settings, bad: Collection[int]) -> list[Finding]:
+    """Find the names that several of the good image sets save."""
+    from bpcp.check.saving import of_saving
+
+    images = vetted.sets.images
+    good = images.only([i for i, line in enumerate(images.lines) if line not in bad])
+    types = dict(zip(images.header, vetted.sets.types, strict=True))
+    found = of_saving(vetted.pipe, good, places(vetted.pipe, settings), types)
+    refused = errors(found)
+    if refused and len(bad_lines(refused)) == len(images.rows):
+        raise BpcpError(
+            exit_of(refused), f"{refused[0].place}: {refused[0].what}", refused[0].remedy
+        )
+    return found
+
+
+def said_twice(found: Sequence[Finding], refused: Collection[int]) -> list[str]:
+    """Say which names are saved twice, and how many image sets fail for it."""
+    warned = [f for f in found if f.code.severity is Severity.WARNING]
+    lines = [f"warning: {f.place}: {f.what}" for f in warned]
+    if refused:
+        lines.append(f"saved before: {_image_sets(len(refused))} will fail")
+        lines += _first([f"{f.place}: {f.what}" for f in errors(found)])
+    return lines
 
 
 def named(sets: ImageSets, bad: dict[int, str]) -> list[Json]:

@@ -62,7 +62,7 @@ def publish(name: str, output: Path, analysis: Path, paths: ChunkPaths) -> Json:
     """Put one of an attempt's files where one process would have left it.
 
     A file of other content that stands there is kept in the chunk's `replaced`: two chunks may have
-    written one name, also at the same moment, which only the merge, knowing all chunks, can tell.
+    written one name, also at the same moment; which of them stays, the merge knows.
 
     Parameters
     ----------
@@ -96,6 +96,35 @@ def publish(name: str, output: Path, analysis: Path, paths: ChunkPaths) -> Json:
         else:
             source.unlink()
             return found
+
+
+def put_back(kept: Path, name: str, analysis: Path, paths: ChunkPaths) -> None:
+    """Put a file of a chunk that another chunk's took the place of into the result again.
+
+    The other one is kept in turn. Whatever is killed, neither is lost.
+
+    Parameters
+    ----------
+    kept : Path
+        Where it is, in some chunk's `replaced`.
+    name : str
+        Relative to `analysis`.
+    paths : ChunkPaths
+        Of the chunk that made it.
+    """
+    target, incoming = analysis / name, _doorstep(analysis, paths)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    incoming.mkdir(exist_ok=True)
+    handle, arrived = tempfile.mkstemp(dir=incoming)
+    os.close(handle)
+    shutil.copyfile(kept, arrived)
+    Path(arrived).chmod(kept.stat().st_mode & 0o777)
+    _flush(Path(arrived))
+    if target.exists():
+        move(target, _free(paths.replaced / name), paths.incoming)
+    Path(arrived).replace(target)
+    kept.unlink()
+    clear(analysis, paths)
 
 
 def _doorstep(analysis: Path, paths: ChunkPaths) -> Path:

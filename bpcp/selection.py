@@ -54,11 +54,10 @@ def select(images: ImageList, workspace: Workspace) -> tuple[ImageList, list[str
     return images, notes
 
 
-def rebase(images: ImageList, pipe: Pipeline, root: Path) -> ImageList:
-    """Make folders absolute where the pipeline puts them below the default input folder.
+def rebase(images: ImageList, pipe: Pipeline, input_folder: Path) -> ImageList:
+    """Make folders absolute where the pipeline puts them below the Default Input Folder.
 
-    CellProfiler is run without `-i`, which would make it walk that folder's tree; LoadData joins
-    the two, and an absolute folder stays as it is.
+    LoadData joins the two, and an absolute folder stays as it is.
 
     Raises
     ------
@@ -69,7 +68,7 @@ def rebase(images: ImageList, pipe: Pipeline, root: Path) -> ImageList:
     if kind == "None":
         return images
     if kind.startswith("Default Input Folder"):
-        base = root / folder if kind.endswith("sub-folder") else root
+        base = input_folder / folder if kind.endswith("sub-folder") else input_folder
     elif kind == "Elsewhere...":
         base = Path(folder)
     else:

@@ -52,6 +52,8 @@ class Settings:
         Whether image sets that can't be analysed are left out.
     moved : Moved
         Folders of the image list that are elsewhere on this machine.
+    input_folder : Path or None
+        CellProfiler's Default Input Folder; None leaves it to CellProfiler.
     space : int or None
         Bytes that images may take at once that were fetched; None leaves it to bpcp.
     retries : int
@@ -74,6 +76,7 @@ class Settings:
     check: bool = True
     quarantine: bool = False
     moved: Moved = NOWHERE
+    input_folder: Path | None = None
     space: int | None = None
     retries: int = RETRIES
     stall_min: float = STALL_MIN
@@ -125,6 +128,7 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
         check=not args.no_check,
         quarantine=args.quarantine,
         moved=moved_of(args.map),
+        input_folder=_input_folder(args.input_folder),
         space=to_bytes(_size("--space", args.space)) if args.space else None,
         retries=args.retries,
         stall_min=args.stall_min,
@@ -134,6 +138,17 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
         if args.output
         else None,
     )
+
+
+def _input_folder(asked: str) -> Path | None:
+    if not asked:
+        return None
+    if not Path(asked).is_dir():
+        raise BpcpError(
+            Exit.NO_INPUT, f"-i {asked}: no such folder", "images in a bucket are named by --input"
+        )
+    # as CellProfiler would spell it in paths
+    return Path(os.path.abspath(asked))  # noqa: PTH100
 
 
 def _size(option: str, asked: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpcp import imagelist
+from bpcp import contested, imagelist
 from bpcp.imagelist import Row
 from bpcp.sources import Listed
 from bpcp.tables import is_there
@@ -53,10 +53,13 @@ def find(
     for _, done in verdicts:
         for file in (f for part in done["parts"] for f in part["files"]):
             claims.setdefault(file["path"], set()).add(file["sha256"])
-    # where chunks wrote one file with different content, running one again is no remedy
+    # of files that several chunks wrote with different content, one stays
     disputed = {path for path, contents in claims.items() if len(contents) > 1}
     changed = [p.id for p, done in verdicts if _inputs_changed(workspace, p, done, now)]
-    lost = [p.id for p, done in verdicts if _outputs_lost(workspace, done, disputed)]
+    gone = contested.lost(workspace, planned) if disputed else set()
+    lost = [
+        p.id for p, done in verdicts if p.id in gone or _outputs_lost(workspace, done, disputed)
+    ]
     return changed, [chunk for chunk in lost if chunk not in changed]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bpcp import imagesets
+from bpcp import beside, imagesets
 from bpcp.check.findings import Finding, Severity, errors, exit_of, unmended
 from bpcp.check.pipeline import of_folder, of_pipeline, row_range
 from bpcp.errors import BpcpError, Exit
@@ -55,11 +55,13 @@ def vet(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Vetted:
         65 or 66 with the first thing that is wrong; 69 where CellProfiler is missing.
     """
     # twice: a batch file is made with the mended pipeline, and some findings need the image sets
-    first = [*of_pipeline(pipe, None), *of_folder(pipe, _tables_made_in(workspace, pipe, settings))]
+    where = beside.places(pipe, settings)
+    made_in = _tables_made_in(workspace, pipe, settings)
+    first = [*of_pipeline(pipe, None, where), *of_folder(pipe, made_in)]
     mends = _mends(first, pipe, settings)
     ready = pipe_mended(pipe, mends)
     sets = imagesets.of_run(workspace, ready, settings, row_range(pipe))
-    found = of_pipeline(ready, sets.images)
+    found = of_pipeline(ready, sets.images, where)
     more = _mends(found, pipe, settings)
     # what the plan itself says about groups it says better
     warnings = [

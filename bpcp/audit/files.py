@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from bpcp import contested
 from bpcp.audit.image_sets import Account
 from bpcp.audit.outcome import amount
 from bpcp.publish import sha256
@@ -60,18 +61,12 @@ class Saved:
 
 
 def saved_of(workspace: Workspace, found: Account) -> dict[str, Saved]:
-    """List the files that the chunks published, by path; where several wrote one, the first."""
-    every: dict[str, Saved] = {}
-    for planned in found.plan:
-        first = workspace.chunk(planned.id).first
-        for part in found.verdicts[planned.id]["parts"]:
-            numbers = planned.image_numbers[part["first"] - first : part["last"] - first + 1]
-            for file in part["files"]:
-                saved = Saved(
-                    file["path"], file["size"], file["sha256"], planned.id, tuple(numbers)
-                )
-                every.setdefault(saved.path, saved)
-    return every
+    """List the files that the chunks saved, by path; where several saved one, that which stays."""
+    files, _ = contested.kept(workspace, found.plan)
+    return {
+        path: Saved(path, claim.size, claim.sha256, claim.chunk, tuple(claim.numbers))
+        for path, claim in files.items()
+    }
 
 
 @dataclass(frozen=True)

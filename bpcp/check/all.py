@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-from bpcp import engine, imagelist, imagesets, selection
-from bpcp.check import files, rows
+from bpcp import beside, engine, imagelist, imagesets, saved, selection
+from bpcp.check import files, rows, saving
 from bpcp.check import pipeline as of_pipe
 from bpcp.check.findings import (
     Code,
@@ -19,6 +20,8 @@ from bpcp.check.findings import (
     unmended,
     without_bad,
 )
+from bpcp.check.loading import UNLOADABLE
+from bpcp.check.places import PATH_MISSING
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.pipeline import Kind, Pipeline, mended
@@ -122,6 +125,8 @@ def run(
         be reached.
     """
     asked = asked or Asked()
+    # a plan asks itself what is saved: it knows what is done as well
+    given = images is not None
     findings: list[Finding] = []
     unit = "image set" if pipe.kind is Kind.BATCH or (images and not pipe.reads_list) else "line"
     if pipe.reads_list and pipe.kind is not Kind.BATCH:
@@ -146,25 +151,44 @@ def run(
     count = 0
     with ThreadPoolExecutor(1) as pool:
         # beside the files: a start of CellProfiler takes seconds
-        loading = pool.submit(of_pipe.loads, pipe, images) if asked.load else None
-        findings += of_pipe.of_pipeline(pipe, images)
+        ask = partial(of_pipe.loads, pipe, images, input_folder=settings.input_folder)
+        loading = pool.submit(ask) if asked.load else None
+        findings += of_pipe.of_pipeline(pipe, images, beside.places(pipe, settings))
         if asked.files and named:
             named = _with_files(named, findings)
             how = _how(named, asked, settings, remote, compare=compared)
             found, count = files.of_files(named, settings.root, how)
             findings += found
         if loading:
-            findings += loading.result()
+            said = loading.result()
+            if any(f.code is PATH_MISSING for f in findings):
+                # what CellProfiler can't load is that file
+                said = [f for f in said if f.code is not UNLOADABLE]
+            findings += said
+    if images is not None and not given:
+        findings += _saved(pipe, images, settings, findings)
     if not asked.mend:
         findings = unmended(findings)
     return Checked(findings, len(images.rows) if images else 0, count, unit)
+
+
+def _saved(
+    pipe: Pipeline, images: ImageList, settings: Settings, findings: list[Finding]
+) -> list[Finding]:
+    """Find names that image sets save twice, of those that can be analysed."""
+    if not any(pipe.named(name) for name in saved.MODULES):
+        return []
+    bad = bad_lines(findings)
+    good = images.only([i for i, line in enumerate(images.lines) if line not in bad])
+    ready = mended(pipe, [m for finding in findings for m in finding.mends])
+    return saving.of_saving(ready, good, beside.places(pipe, settings))
 
 
 def _found_by_cellprofiler(
     workspace: Workspace, pipe: Pipeline, settings: Settings, findings: list[Finding]
 ) -> ImageList | None:
     """Give the image sets that CellProfiler makes of files; None where the pipeline is at fault."""
-    wrong = of_pipe.of_pipeline(pipe, None)
+    wrong = of_pipe.of_pipeline(pipe, None, beside.places(pipe, settings))
     if errors(wrong):
         return None
     ready = mended(pipe, [m for finding in wrong for m in finding.mends])
@@ -198,7 +222,7 @@ def _prepared(
     if images is None:
         return None
     try:
-        images = selection.rebase(images, pipe, settings.root)
+        images = selection.rebase(images, pipe, settings.input_folder or settings.root)
     except BpcpError as error:
         findings.append(Finding(BASE_FOLDER, pipe.path.name, str(error), error.todo))
         return None

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from bpcp.beside import Folder
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.modules import place
-from bpcp.check.places import Folder
 from bpcp.pipeline import TAG, Kind, Module, Pipeline
 
 NAMES = Code(

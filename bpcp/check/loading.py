@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from bpcp import cellprofiler, engine
 from bpcp.check.findings import Code, Finding, Severity
@@ -45,7 +46,12 @@ _PLUGINS_OPTION = "BPCP_CELLPROFILER='cellprofiler --plugins-directory DIR'"
 _KNOWN = (4, 2, 8)
 
 
-def loads(pipe: Pipeline, images: ImageList | None, version: str | None = None) -> list[Finding]:
+def loads(
+    pipe: Pipeline,
+    images: ImageList | None,
+    version: str | None = None,
+    input_folder: Path | None = None,
+) -> list[Finding]:
     """Find out whether the installed CellProfiler loads a pipeline; it runs nothing, and takes 3 s.
 
     Parameters
@@ -54,6 +60,8 @@ def loads(pipe: Pipeline, images: ImageList | None, version: str | None = None) 
         The list that it is to run on, for LoadData; it loads without one too.
     version : str, optional
         Its version, where it is known: asking for it takes a second.
+    input_folder : Path, optional
+        The Default Input Folder.
 
     Raises
     ------
@@ -62,17 +70,19 @@ def loads(pipe: Pipeline, images: ImageList | None, version: str | None = None) 
     """
     argv = cellprofiler.command()
     version = cellprofiler.version(argv) if version is None else version
-    return [*_asked(argv, pipe, images), *_newer(pipe, version)]
+    return [*_asked(argv, pipe, images, input_folder), *_newer(pipe, version)]
 
 
-def _asked(argv: Sequence[str], pipe: Pipeline, images: ImageList | None) -> list[Finding]:
+def _asked(
+    argv: Sequence[str], pipe: Pipeline, images: ImageList | None, input_folder: Path | None
+) -> list[Finding]:
     # CellProfiler prepares each module even where it is only asked: one that exports would make its
     # tables anew, in whatever folder or server the user keeps the real ones
     quiet = [Mend(m.number, "enabled", "True", "False", "") for m in pipe.modules if writes(m)]
     text = mended_further(pipe.text.decode("utf-8", "surrogateescape"), quiet)
     asked = of_text(pipe.path, text.encode("utf-8", "surrogateescape"), pipe.kind)
     try:
-        engine.measurements(argv, asked, of_list(images) if images else None)
+        engine.measurements(argv, asked, of_list(images) if images else None, input_folder)
     except BpcpError as error:
         if error.code is not Exit.MALFORMED_INPUT:
             raise

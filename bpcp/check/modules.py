@@ -159,6 +159,20 @@ METADATA_TEXTS: Mapping[str, Labels] = MappingProxyType({
     },
 })  # fmt: skip
 
+# A measurement of the image that a module goes by; metadata among them are the list's.
+MEASUREMENTS_READ: Mapping[str, Labels] = MappingProxyType({
+    "CalculateStatistics": {
+        "Select the image measurement describing the positive and negative control status": ALWAYS,
+        "Select the image measurement describing the treatment dose": ALWAYS,
+    },
+    "FlagImage": {"Which measurement?": when("Flag is based on", "Whole-image measurement")},
+    "RescaleIntensity": {
+        "Divisor measurement": when(
+            "Rescaling method", "Divide each image by a previously calculated value"
+        ),
+    },
+})  # fmt: skip
+
 _RULES = "Rules or classifier file name"
 # A file that a module reads beside the images: its folder's label, its name's, and when.
 INPUT_FILES: Mapping[str, tuple[tuple[str, str, Conditions], ...]] = MappingProxyType({
@@ -178,6 +192,16 @@ INPUT_FILES: Mapping[str, tuple[tuple[str, str, Conditions], ...]] = MappingProx
     ),
     "FlagImage": (
         ("Rules file location", "Rules file name", when("Flag is based on", "Rules", "Classifier")),
+    ),
+    "Metadata": (
+        (
+            "Metadata file location",
+            "Metadata file name",
+            (
+                ("Extract metadata?", ("Yes",)),
+                ("Metadata extraction method", ("Import from file",)),
+            ),
+        ),
     ),
     "RunImageJMacro": (
         ("Executable directory", "Executable", ALWAYS),

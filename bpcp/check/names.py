@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from bpcp import imagelist
 from bpcp.check import modules
 from bpcp.check.findings import Code, Finding, Severity
-from bpcp.check.modules import METADATA_TEXTS, active, every_module, place
+from bpcp.check.modules import MEASUREMENTS_READ, METADATA_TEXTS, active, every_module, place
 from bpcp.errors import BpcpError
 from bpcp.imagelist import ImageList
 from bpcp.pipeline import TAG, Module, Pipeline
@@ -137,6 +137,10 @@ def _missing_metadata(pipe: Pipeline, header: Sequence[str]) -> Iterator[Finding
             for tag in (one or other for one, other in TAG.findall(text)):
                 if tag not in made:
                     wanted.setdefault(tag, (module, "it names files or folders by"))
+        for _, value in active(module, MEASUREMENTS_READ.get(module.name, {})):
+            tag = value.removeprefix("Metadata_")
+            if tag not in (value, *made):
+                wanted.setdefault(tag, (module, "it goes by"))
         if module.name == "LabelImages":
             made.update(("Plate", "Well", "Row", "Column", "Site", "SiteNumber"))
         elif module.name != "LoadData":

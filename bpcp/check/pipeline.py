@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from bpcp import binding, imagelist
-from bpcp.check import databases, loading, names, places, skipping
+from bpcp.beside import Places
+from bpcp.check import databases, loading, names, places, saving, skipping
 from bpcp.check.databases import of_folder
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.loading import loads
@@ -79,8 +80,8 @@ NO_TABLES = Code(
 )
 CODES: tuple[Code, ...] = (
     NO_LOADER, MANY_LOADERS, *loading.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE, *names.CODES,
-    *places.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS,
-    NUMBERS, *skipping.CODES, OVERWRITE, PREFIX, NO_TABLES,
+    *places.CODES, *saving.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST,
+    GROUPS, DIGITS, NUMBERS, *skipping.CODES, OVERWRITE, PREFIX, NO_TABLES,
 )  # fmt: skip
 
 _RANGED = "Process just a range of rows?"
@@ -93,13 +94,17 @@ _SEQUENTIAL = "Sequential numbers"
 _DIGITS = "Number of digits"
 
 
-def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
+def of_pipeline(
+    pipe: Pipeline, images: ImageList | None, where: Places | None = None
+) -> list[Finding]:
     """Find what is to be said about a pipeline, without starting CellProfiler.
 
     Parameters
     ----------
     images : ImageList or None
         The list that it is to run on; None where there is none yet.
+    where : Places, optional
+        Where the run looks for files beside the images.
 
     Returns
     -------
@@ -112,7 +117,7 @@ def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
         *_batch_files(pipe),
         *_interactive(pipe),
         *names.of_names(pipe, images),
-        *places.of_places(pipe),
+        *places.of_places(pipe, where),
         *_exports(pipe),
         *databases.of_databases(pipe),
         *_together(pipe, images),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from bpcp.beside import ABSOLUTE, BELOW_IN, BELOW_OUT, ELSEWHERE, IN, OUT, Folder, Places
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.modules import INPUT_FILES, OUTPUT_FOLDERS, REVISIONS, active, holds, place
 from bpcp.errors import Exit
@@ -32,7 +32,7 @@ PLUGIN_PATH = Code(
 DEFAULT_INPUT = Code(
     "pipeline-default-input",
     Severity.WARNING,
-    "a module reads a file from the default input folder, which a run does not set",
+    "a module reads a file from the default input folder, and nobody says which that is",
 )
 READS_OUTPUT = Code(
     "pipeline-reads-output",
@@ -47,66 +47,23 @@ ESCAPED = Code(
 )
 CODES = (OUTPUT_ELSEWHERE, PATH_MISSING, PLUGIN_PATH, DEFAULT_INPUT, READS_OUTPUT, ESCAPED)
 
-_OUT = "Default Output Folder"
-_BELOW_OUT = "Default Output Folder sub-folder"
-_ELSEWHERE = "Elsewhere..."
-_INPUTS = ("Default Input Folder", "Default Input Folder sub-folder")
-# What older pipelines call these.
-_KINDS = {
-    "Absolute path elsewhere": _ELSEWHERE,
-    "Default output directory sub-folder": _BELOW_OUT,
-    "Default input directory sub-folder": "Default Input Folder sub-folder",
-}
-_TO_OUT = f"set its {{}} to {_OUT}, or a sub-folder of it"
+_TO_OUT = f"set its {{}} to {OUT}, or a sub-folder of it"
 # Folders are parted by "/", or by "\" in a pipeline made on Windows, where no tag follows.
 _PARTING = re.compile(r"/+|\\+(?!g<)")
 # Two backslashes are one to CellProfiler, and what follows is no tag.
 _NO_TAG = re.compile(r"(?<!\\)(?:\\\\)*\\(\\g<.+?>)")
-_ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]|\\\\(?!g<)")
+_WEB = ("http:", "https:", "ftp:", "s3:", "gs:")
 
 
-@dataclass(frozen=True)
-class Folder:
-    """A setting that names a folder.
+def of_places(pipe: Pipeline, where: Places | None) -> list[Finding]:
+    """Find folders that a run can't write to as they are, and files that it would not find.
 
-    Attributes
+    Parameters
     ----------
-    kind : str
-        CellProfiler's word for what it is below: "Elsewhere...", "Default Output Folder" …
-    path : str
-        The rest, with its metadata tags.
+    where : Places or None
+        Where the run looks for files; None where that is not known.
     """
-
-    kind: str
-    path: str
-
-    @classmethod
-    def of(cls, value: str) -> Folder:
-        """Read a setting."""
-        kind, _, path = value.partition("|")
-        return cls(_KINDS.get(kind, kind), path)
-
-    @property
-    def is_within(self) -> bool:
-        """Whether it is the default output folder, or below it."""
-        return self.kind == _OUT or (
-            self.kind == _BELOW_OUT
-            and not _ABSOLUTE.match(self.path)
-            and ".." not in Path(self.path).parts
-        )
-
-    @property
-    def is_named(self) -> bool:
-        """Whether CellProfiler looks at the rest."""
-        return self.kind not in (_OUT, _INPUTS[0])
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.path}".rstrip()
-
-
-def of_places(pipe: Pipeline) -> list[Finding]:
-    """Find folders that a run can't write to as they are, and files that it would not find."""
-    return [*_written(pipe), *_escaped(pipe), *_read(pipe), *_of_plugins(pipe)]
+    return [*_written(pipe), *_escaped(pipe), *_read(pipe, where), *_of_plugins(pipe)]
 
 
 def _outputs(pipe: Pipeline) -> Iterator[tuple[Module, int, Folder]]:
@@ -119,18 +76,18 @@ def _written(pipe: Pipeline) -> Iterator[Finding]:
     taken = {
         _short(folder.path): folder
         for _, _, folder in _outputs(pipe)
-        if folder.is_within and folder.kind == _BELOW_OUT
+        if folder.is_within and folder.kind == BELOW_OUT
     }
     for module, at, folder in _outputs(pipe):
         if folder.is_within:
             continue
         label, value = module.settings[at]
         remedy = _TO_OUT.format(label)
-        if folder.kind not in (_ELSEWHERE, _BELOW_OUT):
+        if folder.kind not in (ELSEWHERE, BELOW_OUT):
             yield Finding(OUTPUT_ELSEWHERE, place(module), f"it writes to: {folder}", remedy)
             continue
         name = _name_for(folder, taken)
-        new = f"{_BELOW_OUT}|{name}" if name else f"{_OUT}|"
+        new = f"{BELOW_OUT}|{name}" if name else f"{OUT}|"
         shown = name or "the result's own folder"
         said = f"{module.name} (module {module.number}) writes to {shown} in the result instead of"
         before = [key for key, _ in module.settings[:at]]
@@ -154,7 +111,7 @@ def _escaped(pipe: Pipeline) -> Iterator[Finding]:
         return
     for module, _, folder in _outputs(pipe):
         # what lies elsewhere gets a new name anyway
-        if folder.kind == _BELOW_OUT and folder.is_within and (tag := _NO_TAG.search(folder.path)):
+        if folder.kind == BELOW_OUT and folder.is_within and (tag := _NO_TAG.search(folder.path)):
             yield Finding(
                 ESCAPED,
                 place(module),
@@ -198,51 +155,68 @@ def _name_for(folder: Folder, taken: dict[str, Folder]) -> str:
         name = f"{above.pop()}_{name}" if above else f"{name}_"
 
 
-def _read(pipe: Pipeline) -> Iterator[Finding]:
+def _read(pipe: Pipeline, where: Places | None) -> Iterator[Finding]:
     for module in pipe.modules:
+        if module.name == "Metadata" and pipe.kind is Kind.BATCH:
+            # its image sets are made already
+            continue
         for folder_label, name_label, conditions in INPUT_FILES.get(module.name, ()):
             for at, (label, value) in enumerate(module.settings):
                 if label != folder_label or not holds(module, at, conditions):
                     continue
                 behind = (v for key, v in module.settings[at:] if key == name_label)
-                yield from _missing(module, label, Folder.of(value), next(behind, ""))
+                yield from _missing(module, label, Folder.of(value), next(behind, ""), where)
         if module.name == "MatchTemplate":
             template = module.get("Template")
-            yield from _missing(module, "Template", Folder(_ELSEWHERE, ""), template)
+            yield from _missing(module, "Template", Folder(ELSEWHERE, ""), template, where)
 
 
-def _missing(module: Module, label: str, folder: Folder, name: str) -> Iterator[Finding]:
-    if folder.kind in _INPUTS:
-        yield Finding(
-            DEFAULT_INPUT,
-            place(module),
-            f"it reads {name} from the {folder}, which a run does not set",
-            f"name its folder: set its {label} to {_ELSEWHERE}",
-        )
-        return
-    if folder.kind in (_OUT, _BELOW_OUT):
+def _missing(
+    module: Module, label: str, folder: Folder, name: str, where: Places | None
+) -> Iterator[Finding]:
+    if folder.kind in (OUT, BELOW_OUT):
         yield Finding(
             READS_OUTPUT,
             place(module),
             f"it reads {name} from the {folder}, which is empty as each process starts",
-            f"put the file elsewhere, and set its {label} to {_ELSEWHERE}",
+            f"put the file elsewhere, and set its {label} to {ELSEWHERE}",
         )
         return
-    if folder.kind != _ELSEWHERE or not name or name.lower().startswith(("http:", "https:")):
+    inputs = (IN, BELOW_IN)
+    if folder.kind not in (*inputs, ELSEWHERE) or not name or name.lower().startswith(_WEB):
         return
-    path = Path(folder.path.replace("\\\\", "\\")) / name
+    home = where.find(folder) if where else None
+    if home is None:
+        if folder.kind in inputs:
+            yield Finding(
+                DEFAULT_INPUT,
+                place(module),
+                f"it reads {name} from the {folder}, which the run is not told",
+                f"name the folder: -i DIR; or set its {label} to {ELSEWHERE}",
+            )
+            return
+        # where a relative one starts only the run knows
+        home = Path(folder.path.replace("\\\\", "\\"))
+        if not ABSOLUTE.match(str(home / name)):
+            return
+    path = home / name
     try:
         there = path.exists()
     except OSError:
         there = False
-    # a relative one starts where CellProfiler does, which only the run knows
-    if not there and (path.is_absolute() or _ABSOLUTE.match(str(path))):
-        yield Finding(
-            PATH_MISSING,
-            place(module),
-            f"no such file here: {path}",
-            f"copy it here, and set its {label}",
-        )
+    if there:
+        return
+    if folder.kind == ELSEWHERE:
+        remedy = f"copy it here, and set its {label}"
+    elif where and where.named:
+        remedy = f"put it there, or name the folder that holds it: -i DIR; or set its {label}"
+    else:
+        remedy = f"name the folder that holds it: -i DIR; or set its {label} to {ELSEWHERE}"
+    what = f"no such file here: {path}"
+    if folder.kind != ELSEWHERE:
+        what += f"; it looks for {name} in the {folder}"
+        what += "" if where and where.named else ", which is the home folder by itself"
+    yield Finding(PATH_MISSING, place(module), what, remedy)
 
 
 def _of_plugins(pipe: Pipeline) -> Iterator[Finding]:
@@ -252,8 +226,8 @@ def _of_plugins(pipe: Pipeline) -> Iterator[Finding]:
         for label, value in module.settings:
             folder = Folder.of(value)
             if (
-                folder.kind == _ELSEWHERE
-                and _ABSOLUTE.match(folder.path)
+                folder.kind == ELSEWHERE
+                and ABSOLUTE.match(folder.path)
                 and "<" not in folder.path
                 and not Path(folder.path).is_dir()
             ):

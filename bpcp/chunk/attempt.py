@@ -241,6 +241,7 @@ def _run_cellprofiler(
         output,
         tmpdir,
         done_file,
+        task.run.get("input_folder"),
     )
     argv = [*task.run["cellprofiler"]["command"], *cellprofiler.arguments(job)]
     environment = {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bpcp import failure, imagelist
 from bpcp.chunk.attempt import Task
-from bpcp.failure import Failure
+from bpcp.failure import Failure, Kind
 from bpcp.imagelist import Row
 from bpcp.staging import Inputs
 from bpcp.workspace import read_json
@@ -103,9 +103,11 @@ class Images:
         return found
 
     def fault(self, number: int) -> Failure | None:
-        """Say why an image set can't be analysed, by its files."""
+        """Say why an image set can't be analysed, by its files and by what others saved."""
         task, at = self._task, number - self._task.first
         row = task.rows[at]
+        if why := task.chunk.get("refused", {}).get(str(number)):
+            return Failure(Kind.MODULE, why, more={"module": "SaveImages"})
         from_batch = bool(task.run.get("batch"))
         found = unreadable(task.header, row, task.root, task.inputs, reads_s3=from_batch)
         if found:

@@ -104,6 +104,7 @@ class Bench:
             home / "output",
             home / "tmp",
             home / "done",
+            self.subject.settings.input_folder,
         )
         return Work(job, log)
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import EXPORT, IDENTIFY, ROOT, Screen, load_data, pipeline_text, refused
+from test_saved import NO, SINGLE, saves
 
 from bpcp import imagesets, pipeline
+from bpcp.beside import Places
 from bpcp.check import __main__ as command
 from bpcp.check import all as everything
 from bpcp.check import files, rows
@@ -27,6 +29,8 @@ from bpcp.check.findings import (
     unmended,
     without_bad,
 )
+from bpcp.check.loading import UNLOADABLE
+from bpcp.check.places import PATH_MISSING
 from bpcp.check.progress import Progress
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
@@ -47,8 +51,8 @@ def plate(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> Screen:
     for row in screen.rows:
         tifffile.imwrite(screen.images / row[0], PIXELS)
     screen.write(load_data(), IDENTIFY, EXPORT)
-    monkeypatch.setattr(of_pipe, "loads", lambda pipe, images: [])
-    monkeypatch.setattr(of_pipe, "of_pipeline", lambda pipe, images: [])
+    monkeypatch.setattr(of_pipe, "loads", lambda *_, **__: [])
+    monkeypatch.setattr(of_pipe, "of_pipeline", lambda *_, **__: [])
     return screen
 
 
@@ -330,16 +334,49 @@ def test_image_sets_that_are_known_are_taken(plate: Screen) -> None:
     assert checked.image_sets == 1
 
 
+def test_a_missing_file_is_said_once(
+    plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CellProfiler can't load a pipeline without its classifier either."""
+    gone = Finding(PATH_MISSING, "module 3, ClassifyObjects", "no such file here: /x", "-i DIR")
+    unloadable = Finding(UNLOADABLE, "the pipeline", "No such classifier file: /x", "open it")
+    monkeypatch.setattr(of_pipe, "of_pipeline", lambda *_: [gone])
+    monkeypatch.setattr(of_pipe, "loads", lambda *_, **__: [unloadable])
+    code, out, _ = check()
+    assert code == Exit.NO_INPUT and "pipeline-unloadable" not in "\n".join(out)
+    monkeypatch.setattr(of_pipe, "of_pipeline", lambda *_: [])
+    code, out, _ = check()
+    assert code == Exit.MALFORMED_INPUT and "pipeline-unloadable" in "\n".join(out)
+
+
+def test_names_that_are_saved_twice_are_said(
+    plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = saves(SINGLE, "Enter single file name:o")
+    plate.write(load_data(), IDENTIFY, single, EXPORT)
+    code, out, _ = check()
+    assert code == Exit.OK and "WARNING pipeline-saved-twice" in out[0]
+    assert "5 files of 6" in "\n".join(out)
+    # of those that can be analysed
+    (plate.images / plate.rows[2][0]).unlink()
+    code, out, _ = check()
+    assert "4 files of 5" in "\n".join(out)
+    plate.write(load_data(), IDENTIFY, single.replace("    Saved", f"    {NO}\n    Saved"), EXPORT)
+    code, out, err = check("--quarantine")
+    assert code == Exit.OK
+    assert "5 image sets in quarantine" in "".join(err)
+
+
 def test_the_pipeline_is_checked_with_the_list(
     plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[int] = []
 
-    def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
+    def of_pipeline(pipe: Pipeline, images: ImageList | None, _: Places) -> list[Finding]:
         given.append(len(images.rows) if images else 0)
         return [Finding(WHOLE, "module 3, SaveImages", "off", "set it", mends=(MEND,))]
 
-    def loads(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
+    def loads(pipe: Pipeline, images: ImageList | None, input_folder: Path | None) -> list[Finding]:
         return [Finding(WARNING, "module 9, Odd", "unknown", "look")]
 
     monkeypatch.setattr(of_pipe, "of_pipeline", of_pipeline)
@@ -367,7 +404,7 @@ def test_cellprofiler_is_asked_only_where_wanted(plate: Screen, monkeypatch: obj
     asked: list[object] = []
     settings = command._settings(command.parse(plate.arguments()), plate.workspace)
     assert isinstance(monkeypatch, pytest.MonkeyPatch)
-    monkeypatch.setattr(of_pipe, "loads", lambda pipe, images: asked.append(pipe) or [])
+    monkeypatch.setattr(of_pipe, "loads", lambda pipe, *_, **__: asked.append(pipe) or [])
     pipe = pipeline.read(plate.pipeline)
     everything.run(plate.workspace, pipe, settings, Asked(load=False))
     assert asked == []

@@ -55,7 +55,8 @@ def after_mending(pipe: Pipeline, finding: Finding) -> Pipeline:
 def test_each_code_has_a_section_in_the_docs_and_a_test_that_names_it() -> None:
     docs = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8").split("## Pipeline")[1]
     tests = Path(__file__).read_text(encoding="utf-8")
-    tests += Path(__file__).with_name("test_check_loading.py").read_text(encoding="utf-8")
+    for name in ("test_check_loading.py", "test_saving.py"):
+        tests += Path(__file__).with_name(name).read_text(encoding="utf-8")
     names = [code.name for code in CODES]
     assert len(set(names)) == len(names)
     sections = re.findall(r"^### `(pipeline-.*)`$", docs, re.MULTILINE)
@@ -303,6 +304,34 @@ def test_missing_metadata_in_names(text: str, is_missing: bool) -> None:
     pipe = piped(saved(text), EXPORT)
     assert ("pipeline-missing-metadata" in codes(pipe)) is is_missing
     assert codes(pipe, None) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("FlagImage", ["Flag is based on:{}", "Which measurement?:Metadata_Site"]),
+        ("RescaleIntensity", ["Rescaling method:{}", "Divisor measurement:Metadata_Site"]),
+    ],
+)
+def test_metadata_that_a_module_goes_by(name: str, settings: list[str]) -> None:
+    on = {
+        "FlagImage": "Whole-image measurement",
+        "RescaleIntensity": "Divide each image by a previously calculated value",
+    }[name]
+    used = module(name, *(line.format(on) for line in settings))
+    finding = only("pipeline-missing-metadata", piped(used, EXPORT))
+    assert finding.what == "it goes by the metadata Site, which the image list does not have"
+    assert errors([finding]) and name in finding.place
+    # in another mode it does not look at it
+    unused = module(name, *(line.format("Rules") for line in settings))
+    assert "pipeline-missing-metadata" not in codes(piped(unused, EXPORT))
+    # here it is, or an earlier module makes it
+    listed = ImageList((*HEADER, "Metadata_Site"), (("a.tif", "/x", "P1", "A01", "1"),), (2,))
+    assert "pipeline-missing-metadata" not in codes(piped(used, EXPORT), listed)
+    made = module("LabelImages")
+    assert "pipeline-missing-metadata" not in codes(piped(made, used, EXPORT))
+    plain = used.replace("Metadata_Site", "Intensity_MeanIntensity_DNA")
+    assert "pipeline-missing-metadata" not in codes(piped(plain, EXPORT))
 
 
 def test_missing_metadata_of_groups() -> None:

@@ -29,6 +29,7 @@ class Maker:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
         self.text = ""
+        self.input_folder: Path | None = None
         self.lose = False
         self.none = False
 
@@ -40,7 +41,9 @@ class Maker:
         output: Path,
         tmpdir: Path,
         cwd: Path,
+        input_folder: Path | None = None,
     ) -> str:
+        self.input_folder = input_folder
         self.text = program.read_text(encoding="utf-8")
         files = Path(inputs[1]).read_text(encoding="utf-8").splitlines()
         self.asked.append(files)
@@ -104,6 +107,23 @@ def test_cellprofiler_is_given_the_files_as_the_user_lists_them(
     assert len(found.images.rows) == 4
     assert found.keep is None
     assert found.groups is not None and len(set(found.groups)) == 1
+
+
+def test_it_is_made_with_the_default_input_folder(
+    plate: Screen, maker: Maker, tmp_path: Path
+) -> None:
+    of_run(plate, input_folder=tmp_path)
+    assert maker.input_folder == tmp_path
+    # where a module reads from it, another folder makes another one
+    text = plate.pipeline.read_text()
+    doses = "    Metadata file location:Default Input Folder|\n    Metadata file name:doses.csv\n"
+    plate.pipeline.write_text(f"{text}\nMetadata:[module_num:9|enabled:True|x:1]\n{doses}")
+    questions = set()
+    for content in ("1", "2", "2"):
+        (tmp_path / "doses.csv").write_text(content)
+        made = of_run(plate, input_folder=tmp_path).made
+        questions.add(made and made.question)
+    assert len(questions) == 2
 
 
 def test_a_batch_file_is_made_once_and_kept(

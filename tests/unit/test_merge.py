@@ -220,16 +220,6 @@ def test_other_measures_over_all_image_sets_are_refused(tree: Tree) -> None:
     assert tree.leftovers() == []
 
 
-def test_one_name_with_two_contents_is_refused_and_both_are_kept(tree: Tree) -> None:
-    tree.add([1], {"N.csv": objects()}, {"a/o.png": b"one"})
-    tree.add([2], {"N.csv": objects()}, {"a/o.png": b"two"})
-    error = refused(Exit.SOME_FAILED, "chunks c1 and c2 both wrote a/o.png", tree.merge)
-    assert (tree.workspace.analysis / "a/o.png").read_bytes() == b"two"
-    kept = tree.workspace.chunk("c2").replaced / "a/o.png"
-    assert kept.read_bytes() == b"one"
-    assert str(kept) in str(error)
-
-
 def test_one_name_with_one_content_is_fine(tree: Tree) -> None:
     tree.add([1], {"N.csv": objects()}, {"o.png": b"one"})
     tree.add([2], {"N.csv": objects()}, {"o.png": b"one"})

@@ -196,30 +196,6 @@ def test_refuses_tables_elsewhere(tmp_path: Path, place: str) -> None:
     assert "Default Output Folder" in error.todo
 
 
-def test_files_that_modules_read(tmp_path: Path) -> None:
-    models = tmp_path / f"models {HOSTILE}"
-    models.mkdir()
-    for name in ("a model", "rules.txt", "beside.txt"):
-        (models / name).touch()
-    found = read(
-        tmp_path,
-        load_data(),
-        module("RunCellpose", f"Location:Elsewhere...|{models}", "Model:a model", "Diameter:30"),
-        module("Classify", f"Folder:Elsewhere...|{models}", "Rules:rules.txt", "Other:gone.txt"),
-        # of another folder, and of none
-        module("Crop", "Folder:Default Output Folder|", "File:beside.txt"),
-        module("Threshold", "Text:beside.txt"),
-        EXPORT,
-    )
-    assert found.files() == [models / "a model", models / "rules.txt"]
-
-
-def test_a_long_setting_is_no_file(tmp_path: Path) -> None:
-    long = ",".join(["AreaShape_Area"] * 30)
-    text = module("Classify", f"Folder:Elsewhere...|{tmp_path}", f"Measurements:{long}")
-    assert read(tmp_path, load_data(), text).files() == []
-
-
 def test_refuses_what_is_no_pipeline(tmp_path: Path) -> None:
     path = tmp_path / "p.cppipe"
     for content in (b"", b"\x89HDF\r\n", b"{}\n"):

@@ -9,10 +9,12 @@ import pytest
 from conftest import Screen, refused, rows_of
 from s3server import Bucket as There
 from s3server import Proxy
+from test_saving import two_plates
 
 from bpcp import bucket as bucket_module
-from bpcp import s3, sync
+from bpcp import merge, s3, sync
 from bpcp.bucket import Bucket
+from bpcp.chunk import __main__ as chunk
 from bpcp.errors import Exit
 from bpcp.s3 import Access, Address
 from bpcp.workspace import Workspace, locate, read_plan, verdict
@@ -68,6 +70,25 @@ def test_what_a_chunk_made_goes_before_its_verdict(
     assert max(made) < min(verdicts)
     assert place.send_finished() == []
     assert "outbox" not in {p.name for p in screen.workspace.status.iterdir()}
+
+
+def test_files_of_one_name_go_on_a_fresh_machine(
+    screen: Screen, place: Bucket, tmp_path: Path
+) -> None:
+    screen.rows.clear()
+    two_plates(screen)
+    options = ("--output", str(place.output), "--endpoint-url", place.access.endpoint_url)
+    screen.plan("-q", "-w", "--chunk-size", "2", *options)
+    # the later plate is done first
+    for chunk_id in reversed(screen.chunks()):
+        chunk.run_chunk(chunk.load(screen.workspace, chunk_id))
+    place.send_finished()
+    other = elsewhere(screen, place, tmp_path)
+    assert other.bring_back() == 2
+    merge.merge(other.workspace)
+    saved = other.workspace.analysis / "overlays"
+    assert (saved / "a_overlay.png").read_bytes() == b"overlay of " + b"x" * 11
+    assert (saved / "b_overlay.png").read_bytes() == b"overlay of " + b"x" * 12
 
 
 def test_nothing_of_this_machine_alone_is_sent(
