@@ -191,84 +191,23 @@ def _bilateral(module):
 
 
 def _non_local_means(module):
-    import itertools
+    # 0.19 corrected the weight of a pixel's own patch; that is in compiled code and stays
+    _wrap(module, "denoise_nl_means", _multichannel)
 
-    import numpy
 
-    latest = module.denoise_nl_means
+def _tiff(module):
+    import tifffile
 
-    def weight(distance):
-        # the approximation of exp(-distance) that scikit-image compiles, and its cut-off
-        bits = numpy.trunc(-1512775.3951951856938 * distance).astype(numpy.int64) + 1072632447
-        return numpy.where(distance > 5, 0, (bits << 32).view(numpy.float64))
+    if "compression" not in _parameters(tifffile.imwrite):
+        return
 
-    def part(array, bounds):
-        return array[tuple(slice(low, high) for low, high in bounds)]
+    def before(args, kwargs):
+        level = kwargs.pop("compress", None)
+        if level:
+            kwargs.update(compression="zlib", compressionargs={"level": level})
+        return args, kwargs
 
-    def shifted(bounds, shift):
-        return [(low + by, high + by) for (low, high), by in zip(bounds, shift, strict=True)]
-
-    def fast(image, size, reach, h):
-        # 0.18.3 counts the patch itself twice (and so do some of its neighbours in a volume)
-        size += 1 - size % 2
-        half, channels = size // 2, image.shape[-1]
-        pad, axes = half + reach + 1, range(image.ndim - 1)
-        image = numpy.pad(image, [(pad, pad)] * len(axes) + [(0, 0)], mode="reflect")
-        image = image.astype(numpy.float64)
-        weights, result = numpy.zeros(image.shape[:-1]), numpy.zeros(image.shape)
-        scale = channels * h * h * size ** len(axes)
-        ranges = [range(-reach, reach + 1)] * (len(axes) - 1) + [range(reach + 1)]
-        for shift in itertools.product(*ranges):
-            lengths = list(zip(weights.shape, shift, strict=True))
-            overlap = [(max(1, -by), min(n, n - by)) for n, by in lengths]
-            here = [(max(half, half - by), min(n - half, n - half - by)) for n, by in lengths]
-            square = (part(image, overlap) - part(image, shifted(overlap, shift))) ** 2
-            integral = numpy.zeros(weights.shape)
-            part(integral, overlap)[...] = square.sum(axis=-1)
-            for axis in axes:
-                numpy.cumsum(integral, axis=axis, out=integral)
-            for axis in axes:
-                # each step turns one axis from sums up to a place into sums around it
-                low, high = here[axis]
-                ends = [numpy.arange(low, high) + by for by in (half, -half)]
-                integral = integral.take(ends[0], axis) - integral.take(ends[1], axis)
-            given = weight(numpy.maximum(integral, 0) / scale)
-            if shift[-1] == 0 and shift[-2] != 0:
-                given = given / 2
-            there = shifted(here, shift)
-            for at, other in ((here, there), (there, here)):
-                part(weights, at)[...] += given
-                part(result, at)[...] += given[..., None] * part(image, other)
-        inner = (slice(pad, -pad),) * len(axes)
-        return result[inner] / weights[inner][..., None]
-
-    @functools.wraps(latest)
-    def denoise_nl_means(
-        image,
-        patch_size=7,
-        patch_distance=11,
-        h=0.1,
-        fast_mode=True,
-        sigma=0.0,
-        *,
-        preserve_range=None,
-        **channels,
-    ):
-        _, channels = _multichannel((), channels)
-        axis = channels.get("channel_axis")
-        if not fast_mode or sigma or axis not in (None, -1) or image.ndim not in (2, 3):
-            kept = {} if preserve_range is None else {"preserve_range": preserve_range}
-            rest = (patch_size, patch_distance, h, fast_mode, sigma)
-            return latest(image, *rest, **kept, **channels)
-        if preserve_range is None:
-            preserve_range = image.dtype.kind in "iu"
-        image = module.convert_to_float(image, preserve_range)
-        colour = axis == -1 and image.ndim == 3
-        given = image if colour else image[..., None]
-        out = fast(given, patch_size, patch_distance, h).astype(image.dtype)
-        return out if colour else out[..., 0]
-
-    module.denoise_nl_means = denoise_nl_means
+    _wrap(module, "imsave", before)
 
 
 def _regions(module):
@@ -445,6 +384,7 @@ PATCHES = {
     "skimage.filters._gaussian": _gaussian,
     "skimage.filters._median": _median,
     "skimage.filters.thresholding": _thresholds,
+    "skimage.io._plugins.tifffile_plugin": _tiff,
     "skimage.measure._regionprops": _regions,
     "skimage.morphology._skeletonize": _medial_axis,
     "skimage.morphology.binary": _binary,
