@@ -397,6 +397,22 @@ PATCHES = {
 }
 
 
+def _is_declared():
+    from importlib.metadata import version
+
+    return version("scikit-image").startswith("0.18.")
+
+
+def identity():
+    """Tell one state of this file from another; "" where it changes nothing."""
+    import hashlib
+
+    if _is_declared():
+        return ""
+    with open(__file__, "rb") as file:  # noqa: PTH123 -- pathlib would be loaded for it
+        return hashlib.sha256(file.read()).hexdigest()[:8]
+
+
 class _Finder:
     """Find a listed module where it is, and let its patch follow its own code."""
 
@@ -404,10 +420,8 @@ class _Finder:
     def find_spec(name, path=None, target=None):
         if name not in PATCHES:
             return None
-        from importlib.metadata import version
-
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is None or spec.loader is None or version("scikit-image").startswith("0.18."):
+        if spec is None or spec.loader is None or _is_declared():
             return spec
         run = spec.loader.exec_module
 

@@ -6,13 +6,17 @@ ami_setup/bpcp_skimage.py that makes it so.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import cellprofiler
+from conftest import ROOT, cellprofiler
+
+from bpcp.cellprofiler import python_version
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +77,15 @@ def test_a_call_gives_what_the_declared_version_gives(name: str, given: dict[str
 def test_every_patch_is_called_and_none_is_loaded_at_the_start(given: dict[str, Any]) -> None:
     assert set(given["not called"]) <= MOVED
     assert given["loaded at start"] == []
+
+
+def test_the_layer_is_part_of_what_a_run_knows_cellprofiler_by(given: dict[str, Any]) -> None:
+    known = python_version([cellprofiler()])
+    if given["version"].startswith("0.18."):
+        assert re.fullmatch(r"3\.\d+", known)
+    else:
+        layer = hashlib.sha256((ROOT / "ami_setup" / "bpcp_skimage.py").read_bytes()).hexdigest()
+        assert re.fullmatch(rf"3\.\d+ with layer {layer[:8]}", known)
 
 
 def test_the_calls_tell_a_scikit_image_without_the_layer(given: dict[str, Any]) -> None:
