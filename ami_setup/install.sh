@@ -13,11 +13,14 @@
 #   --no-cellprofiler  leave out CellProfiler and Java: you have one, and name it in BPCP_CELLPROFILER
 #   --python PYTHON    the Python for CellProfiler's environment, 3.9 to 3.12 (or: BPCP_PYTHON);
 #                      default: the first that runs of python3.9, python3.10, python3.11, python3,
-#                      and python3.12 as a last resort
+#                      and python3.12 as a last resort: on PATH, or kept by pyenv or uv
 #   --venv DIR         folder for the environments (or: BPCP_VENV; default: .venv beside bin/)
 #   -h, --help         this text
 #
-# Results from Python 3.9, 3.10 and 3.11 agree; CellProfiler on 3.12 runs, but some values differ.
+# Python 3.9 is CellProfiler's own: it alone has the scikit-image that CellProfiler declares, and
+# `uv python install 3.9` fetches it. On 3.10 and 3.11 a later scikit-image is patched to agree;
+# on 3.12 some values differ. An environment that is there keeps its Python; --python changes it.
+# More: docs/cellprofiler.md.
 #
 # Exit status: 0 all there, and it runs; 64 wrong command line; 69 something cannot be had, or does
 # not run; 73 cannot write to DIR; 77 packages are missing and this is neither root nor sudo.
@@ -32,6 +35,7 @@ source "$here/../bin/lib/common.bash"
 source "$here/python.bash"
 
 locks=$here/locks
+layer=$here/bpcp_skimage.py
 stamp_name=.bpcp-stamp
 building_name=.bpcp-building
 
@@ -315,6 +319,22 @@ install_bpcp() {
   make_env "$env" "$lock" "$python" "$version" --only-binary :all:
 }
 
+# install_layer ENV VERSION -- puts into ENV, on Python VERSION, what lets its scikit-image work as
+# the one that CellProfiler declares; replaces an older one
+install_layer() {
+  local site=$1/lib/python${2%.*}/site-packages name
+  name=$(basename -- "$layer" .py)
+  if [[ -f $site/$name.pth && -f $site/$name.py && $(<"$site/$name.py") == "$(<"$layer")" ]]; then
+    return
+  fi
+  say "install  the compatibility layer for scikit-image"
+  mkdir -p -- "$site"
+  cp -- "$layer" "$site/$name.py.new"
+  mv -f -- "$site/$name.py.new" "$site/$name.py"
+  logged "$1/bin/python" -m compileall -q "$site/$name.py"
+  printf 'import %s\n' "$name" >"$site/$name.pth"
+}
+
 # warn_of_312 -- says what Python 3.12 means for the numbers
 warn_of_312() {
   say "note     CellProfiler runs on Python 3.12, but some of its values differ (ties in Location_MaxIntensity, for one)."
@@ -323,25 +343,27 @@ warn_of_312() {
 
 # install_cellprofiler -- makes CellProfiler's environment
 install_cellprofiler() {
-  local env=$BPCP_VENV/cellprofiler lock accept='3.9 3.10 3.11' found='' env_version
+  local env=$BPCP_VENV/cellprofiler lock accept='3.9 3.10 3.11' needs='venv headers compiler'
+  local found='' env_version
   local python minor version
   if [[ -n $named_python ]]; then
     accept+=' 3.12'
-    found=$(find_python "$accept" 'venv headers' "$named_python") ||
+    found=$(find_python "$accept" "$needs" "$named_python") ||
       die 69 "cannot use $named_python for CellProfiler" \
-        "name one of Python $accept that runs, with venv and headers; or leave --python and BPCP_PYTHON away"
+        "name one of Python $accept that runs, with venv, headers and compiler; or leave --python and BPCP_PYTHON away"
   elif up_to_date "$env" "$locks"/cellprofiler-py*.txt; then
     # made with a Python that was named once: it stays
     say "have     CellProfiler's environment (Python $env_version)"
+    install_layer "$env" "$env_version"
     if [[ $env_version == 3.12.* ]]; then
       warn_of_312
     fi
     return 0
   else
-    found=$(find_python "$accept" 'venv headers' python3.9 python3.10 python3.11 python3) ||
-      found=$(find_python 3.12 'venv headers' python3.12 python3) ||
-      die 69 "no Python for CellProfiler: it needs one of $accept (or, as a last resort, 3.12), with venv and headers" \
-        "install python3.11, python3.11-venv and python3.11-dev, or name a Python with --python, or use --no-cellprofiler and BPCP_CELLPROFILER"
+    found=$(find_python "$accept" "$needs" python3.9 python3.10 python3.11 python3) ||
+      found=$(find_python 3.12 "$needs" python3.12 python3) ||
+      die 69 "no Python for CellProfiler: it needs one of $accept (or, as a last resort, 3.12), with venv, headers and compiler" \
+        "uv python install 3.9, or install python3.11, python3.11-venv and python3.11-dev, or name a Python with --python, or use --no-cellprofiler and BPCP_CELLPROFILER"
   fi
   { read -r python && read -r minor && read -r version; } <<<"$found"
   lock=$locks/cellprofiler-py${minor/./}.txt
@@ -351,6 +373,7 @@ install_cellprofiler() {
     say "install  CellProfiler's environment: Python $version ($python), about a minute …"
     make_env "$env" "$lock" "$python" "$version"
   fi
+  install_layer "$env" "$version"
   if [[ $minor == 3.12 ]]; then
     warn_of_312
   fi
@@ -403,7 +426,7 @@ verify() {
     answer=$(answer_of ' version "' java -version)
     answers+=("$answer")
     answer_of '^fine$' "$BPCP_VENV/cellprofiler/bin/python" -c \
-      'import MySQLdb; print("fine")' >/dev/null
+      'import MySQLdb, bpcp_skimage; print("fine")' >/dev/null
     answer=$(answer_of '^[0-9]+[.]' "$BPCP_VENV/cellprofiler/bin/cellprofiler" --version)
     answers+=("CellProfiler $answer")
   fi

@@ -6,7 +6,7 @@
 # LOCK is one of bpcp, py39, py310, py311, py312; default: all of them. Each is made by installing
 # the .in file for real, with that very Python, and writing down what came (`pip freeze`); packages
 # without a wheel are built, so install.sh's system packages must be there. Python 3.9 to 3.12 must
-# be on PATH and run. bpcp's lock serves Python 3.10 to 3.13 and is made with 3.10: newer ones need
+# be on PATH, or kept by pyenv or uv. bpcp's lock serves Python 3.10 to 3.13 and is made with 3.10: newer ones need
 # no package beyond those. Takes about 4 minutes.
 #
 # Pins come from the package index alone; local folders of wheels and second indexes that the
@@ -15,7 +15,7 @@
 # Exit status: 0 done; 1 or 2 pip failed, and said why; 64 wrong command line; 65 a pin that others
 # could not install; 69 a Python is missing.
 #
-# Example: PATH=~/.pyenv/versions/3.9.18/bin:$PATH ami_setup/relock.sh py39
+# Example: ami_setup/relock.sh py39
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
@@ -29,8 +29,8 @@ locks=$here/locks
 # new_env MINOR DIR -- makes an empty environment of Python MINOR, and sets pip to its pip
 new_env() {
   local found python
-  found=$(find_python "$1" 'venv headers' "python$1") ||
-    die 69 "no Python $1 that runs, with venv and headers" "put one on PATH as python$1"
+  found=$(find_python "$1" 'venv headers compiler' "python$1") ||
+    die 69 "no Python $1 that runs, with venv, headers and compiler" "put one on PATH as python$1, or: uv python install $1"
   read -r python <<<"$found"
   "$python" -m venv "$2"
   pip=("$2/bin/python" -m pip --disable-pip-version-check --no-input -q)

@@ -175,9 +175,10 @@ check_owner() {
   [[ $findings -gt $before ]] || ok owner
 }
 
-# check_parts -- the commands, the service, the account, byte-code and the JVM's archive are there
+# check_parts -- the commands, the service, the account, byte-code, the JVM's archive and the layer for
+# scikit-image are there
 check_parts() {
-  local before=$findings link file module
+  local before=$findings link file module site
   while read -r link file; do
     # a link in an image that is mounted elsewhere leads nowhere here
     if [[ $(readlink -- "$root/usr/local/$link") != */"$file" || ! -x $checkout/$file ]]; then
@@ -192,6 +193,10 @@ END
   grep -q '^bpcp:' "$root/etc/passwd" || bad account "there is no account bpcp"
   [[ -s $venv/cellprofiler.jsa && -s $root/etc/profile.d/bpcp.sh ]] ||
     bad archive "the JVM's archive of classes is missing"
+  site=$(compgen -G "$venv/cellprofiler/lib/python3.*/site-packages" | head -n 1)
+  [[ -s $site/bpcp_skimage.pth && -s $site/bpcp_skimage.py &&
+    $(<"$site/bpcp_skimage.py") == "$(<"$checkout/ami_setup/bpcp_skimage.py")" ]] ||
+    bad layer "CellProfiler's environment lacks this checkout's layer for scikit-image"
   for module in "$checkout"/bpcp/*.py; do
     module=${module##*/}
     compgen -G "$checkout/bpcp/__pycache__/${module%.py}.cpython-*.pyc" >/dev/null ||

@@ -212,12 +212,18 @@ def python_of(argv: Sequence[str], which: Callable[[str], str | None] = shutil.w
 def python_version(argv: Sequence[str]) -> str:
     """Give the version of the Python that a CellProfiler runs on, e.g. "3.11"; "" if unknown.
 
-    Some of CellProfiler's values depend on it.
+    Some of CellProfiler's values depend on it, and on ami_setup/bpcp_skimage.py, if that is in it:
+    then "3.11 with layer 0123abcd".
     """
     python = python_of(argv)
     if python is None:
         return ""
-    code = 'import sys; print("%d.%d" % sys.version_info[:2])'
+    code = """\
+import sys
+layer = sys.modules.get("bpcp_skimage")
+state = layer.identity() if layer else ""
+print("%d.%d" % sys.version_info[:2] + (" with layer " + state if state else ""))
+"""
     return _ask([python, "-I", "-c", code], 30).stdout.strip()
 
 

@@ -36,6 +36,10 @@ make_machine() {
   for name in etc/systemd/system/bpcp-boot.service etc/profile.d/bpcp.sh opt/bpcp/.venv/cellprofiler.jsa; do
     printf 'x\n' >"$machine/$name"
   done
+  local site=$machine/opt/bpcp/.venv/cellprofiler/lib/python3.11/site-packages
+  mkdir -p "$site"
+  printf 'import bpcp_skimage\n' >"$site/bpcp_skimage.pth"
+  printf 'layer\n' | tee "$site/bpcp_skimage.py" >"$machine/opt/bpcp/ami_setup/bpcp_skimage.py"
   : >"$machine/opt/bpcp/bpcp/plan.py"
   : >"$machine/opt/bpcp/bpcp/__pycache__/plan.cpython-311.pyc"
   chmod -R go-w "$machine"
@@ -172,8 +176,10 @@ clean() {
   ln -sf /elsewhere "$machine/usr/local/bin/run_analysis_pipeline.sh"
   chmod -x "$machine/opt/bpcp/ami_setup/boot/bpcp-boot.sh"
   sed -i '/^bpcp/d' "$machine/etc/passwd"
+  printf 'older\n' >"$machine/opt/bpcp/.venv/cellprofiler/lib/python3.11/site-packages/bpcp_skimage.py"
   run validate
   assert_failure 1
+  assert_line "FAIL  layer: CellProfiler's environment lacks this checkout's layer for scikit-image"
   assert_line 'FAIL  command: /usr/local/bin/bpcp does not start bin/bpcp'
   assert_line 'FAIL  command: /usr/local/bin/run_analysis_pipeline.sh does not start run_analysis_pipeline.sh'
   assert_line 'FAIL  command: /usr/local/sbin/bpcp-boot does not start ami_setup/boot/bpcp-boot.sh'

@@ -18,7 +18,8 @@ setup() {
   export CALLS=$BATS_TEST_TMPDIR/calls
   mkdir -p "$HOME" "$TMPDIR" "$fakes"
   : >"$CALLS"
-  unset AWS_START BPCP_PYTHON BPCP_VENV JAVA_TOOL_OPTIONS MISSING PIP_FAILS PIP_FREEZES SUDO_WORKS APT_FAILS
+  unset AWS_START BPCP_PYTHON BPCP_VENV JAVA_TOOL_OPTIONS MISSING PIP_FAILS PIP_FREEZES SUDO_WORKS APT_FAILS \
+    PYENV_ROOT
   export FAKE_UID=0
 
   local tool
@@ -289,6 +290,70 @@ broken() {
   PATH=$BATS_TEST_TMPDIR/shims:$PATH run "$install" --venv "$venv"
   assert_success
   assert_output --partial "CellProfiler's environment: Python 3.11.2 ($fakes/python3)"
+}
+
+@test "a Python of pyenv is found beside a shim that does not run: 3.9 first, its newest patch first" {
+  local pyenv="$BATS_TEST_TMPDIR/py env" version
+  mkdir -p "$pyenv/shims"
+  for version in 3.9.2 3.9.18 3.10.13; do
+    mkdir -p "$pyenv/versions/$version/bin"
+    fake_python "../py env/versions/$version/bin/python${version%.*}" "$version"
+  done
+  broken "../py env/shims/python3.9"
+  PATH=$pyenv/shims:$PATH run "$install" --venv "$venv"
+  assert_success
+  assert_output --partial "skip     $pyenv/shims/python3.9: does not run"
+  assert_output --partial "CellProfiler's environment: Python 3.9.18 ($pyenv/versions/3.9.18/bin/python3.9)"
+  # without shims on PATH: where PYENV_ROOT or pyenv itself says
+  PYENV_ROOT=$pyenv run "$install" --venv "$venv-2"
+  assert_output --partial "Python 3.9.18 ($pyenv/versions/3.9.18/bin/python3.9)"
+  rm -r "$pyenv/versions/3.9.2" "$pyenv/versions/3.9.18"
+  fake pyenv "[[ \$1 == root ]] && printf '%s\n' '$pyenv'"
+  run "$install" --venv "$venv-3"
+  assert_success
+  assert_output --partial "Python 3.10.13 ($pyenv/versions/3.10.13/bin/python3.10)"
+}
+
+@test "a Python that uv keeps is found, and none is fetched" {
+  mkdir "$BATS_TEST_TMPDIR/uv"
+  fake_python ../uv/python3.9 3.9.23
+  fake uv 'printf "uv %s %s %s\n" "$*" "$UV_PYTHON_DOWNLOADS" "$UV_PYTHON_PREFERENCE" >>"$CALLS"
+    [[ $3 == 3.9 ]] && printf "%s\n" "'"$BATS_TEST_TMPDIR"'/uv/python3.9"'
+  run "$install" --venv "$venv"
+  assert_success
+  assert_output --partial "CellProfiler's environment: Python 3.9.23 ($BATS_TEST_TMPDIR/uv/python3.9)"
+  run grep '^uv' "$CALLS"
+  assert_output 'uv python find 3.9 never only-managed'
+}
+
+@test "a Python whose compiler is missing is passed by" {
+  fake_python python3.9 3.9.23 compiler
+  run "$install" --venv "$venv"
+  assert_success
+  assert_output --partial "skip     $fakes/python3.9: Python 3.9.23 without compiler"
+  assert_output --partial "CellProfiler's environment: Python 3.11.2 ($fakes/python3)"
+}
+
+@test "the layer for scikit-image comes into the environment, and a changed one replaces it alone" {
+  local site="$venv/cellprofiler/lib/python3.11/site-packages"
+  run "$install" --venv "$venv"
+  assert_success
+  assert_equal "$(<"$site/bpcp_skimage.py")" "$(<"$root/ami_setup/bpcp_skimage.py")"
+  assert_equal "$(<"$site/bpcp_skimage.pth")" 'import bpcp_skimage'
+  printf 'older\n' >"$site/bpcp_skimage.py"
+  : >"$CALLS"
+  run "$install" --venv "$venv"
+  assert_success
+  assert_output --partial 'install  the compatibility layer for scikit-image'
+  assert_equal "$(<"$site/bpcp_skimage.py")" "$(<"$root/ami_setup/bpcp_skimage.py")"
+  # cut off before its last step
+  rm "$site/bpcp_skimage.pth"
+  run "$install" --venv "$venv"
+  assert [ -s "$site/bpcp_skimage.pth" ]
+  run cat "$CALLS"
+  assert_output ''
+  run "$install" --venv "$venv"
+  refute_output --partial 'compatibility layer'
 }
 
 @test "Python 3.12 is the last resort, and says what it means for the numbers, every time" {

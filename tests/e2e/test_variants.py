@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from conftest import Lab, Plain
-from texts import CORRECT, PROJECT, SAVE_LAST, TRACK, Text
+from texts import CORRECT, PROJECT, SAVE_LAST, SCIKIT_IMAGE, TRACK, Text
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -126,6 +126,13 @@ def projection(pipeline: Text, rows: Rows) -> tuple[str, ...]:
     return ("--chunk-size", "3")
 
 
+def scikit_image(pipeline: Text, rows: Rows) -> tuple[str, ...]:
+    """Modules that call what scikit-image renamed or changed after the version declared."""
+    del rows[4:]
+    pipeline.add(*SCIKIT_IMAGE)
+    return ("--chunk-size", "1")
+
+
 def range_of_rows(pipeline: Text, rows: Rows) -> tuple[str, ...]:
     """LoadData takes rows 3 to 10; the columns are typed by all rows of the list."""
     rows[0]["Metadata_Site"] = "A"
@@ -168,6 +175,7 @@ def changed(lab: Lab, change: Callable[[Text, Rows], tuple[str, ...]]) -> tuple[
         tracked,
         illumination,
         projection,
+        scikit_image,
         range_of_rows,
         by_plate,
     ],
@@ -180,7 +188,7 @@ def test_equals_one_process(
     options = changed(lab, change)
     one = plain(lab)
     said = lab.run(*options)
-    count = 8 if change is range_of_rows else 12
+    count = {range_of_rows: 8, scikit_image: 4}.get(change, 12)
     assert f"{count} of {count} image sets" in said
     assert len(lab.verdicts()) >= 3
     lab.compare(one.result())

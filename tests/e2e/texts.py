@@ -157,6 +157,128 @@ Ignore flag skips on last cycle?:No
 )
 
 
+def _enhanced(name: str, kind: str, size: int, method: str = "Tubeness") -> Added:
+    return Added(
+        "EnhanceOrSuppressFeatures",
+        7,
+        f"""\
+Select the input image:DNA
+Name the output image:{name}
+Select the operation:Enhance
+Feature size:{size}
+Feature type:{kind}
+Range of hole sizes:1,10
+Smoothing scale:2
+Shear angle:0.0
+Decay:0.95
+Enhancement method:{method}
+Speed and accuracy:Fast
+Rescale result image:No
+""",
+    )
+
+
+# what a later scikit-image refused or computed otherwise, each measured over its whole image
+SCIKIT_IMAGE = (
+    Added(
+        "MeasureGranularity",
+        4,
+        """\
+Select images to measure:DNA
+Measure within objects?:Yes
+Select objects to measure:Nuclei
+Subsampling factor for granularity measurements:0.5
+Subsampling factor for background reduction:0.5
+Radius of structuring element:5
+Range of the granular spectrum:4
+""",
+    ),
+    _enhanced("Speckles", "Speckles", 3),
+    _enhanced("Lines", "Neurites", 5, "Line structures"),
+    _enhanced("Textures", "Texture", 3),
+    Added(
+        "ReduceNoise",
+        1,
+        """\
+Select the input image:DNA
+Name the output image:Clean
+Size:5
+Distance:3
+Cut-off distance:0.1
+""",
+    ),
+    Added(
+        "FindMaxima",
+        1,
+        """\
+Select the input image:DNA
+Name the output image:Maxima
+Minimum distance between maxima:5
+Method for excluding background:Threshold
+Specify the minimum intensity of a peak:0.02
+Select the image to use as a mask:None
+Select the objects to search within:None
+""",
+    ),
+    Added(
+        "Resize",
+        5,
+        """\
+Select the input image:DNA
+Name the output image:Small
+Resizing method:Resize by a fraction or multiple of the original size
+X Resizing factor:0.3
+Y Resizing factor:0.3
+Z Resizing factor:1
+Method to specify the dimensions:Manual
+Width (x) of the final image:100
+Height (y) of the final image:100
+# of planes (z) in the final image:10
+Select the image with the desired dimensions:None
+Interpolation method:Bicubic
+Additional image count:0
+""",
+    ),
+    Added(
+        "Threshold",
+        12,
+        """\
+Select the input image:DNA
+Name the output image:Binary
+Threshold strategy:Adaptive
+Thresholding method:Sauvola
+Threshold smoothing scale:1
+Threshold correction factor:1.0
+Lower and upper bounds on threshold:0.0,1.0
+Manual threshold:0.0
+Select the measurement to threshold with:None
+Two-class or three-class thresholding?:Two classes
+Log transform before thresholding?:No
+Assign pixels in the middle intensity class to the foreground or the background?:Foreground
+Size of adaptive window:51
+Lower outlier fraction:0.05
+Upper outlier fraction:0.05
+Averaging method:Mean
+Variance method:Standard deviation
+# of deviations:2.0
+Thresholding method:Otsu
+""",
+    ),
+    Added("MedialAxis", 1, "Select the input image:Binary\nName the output image:Axis\n"),
+    Added(
+        "MeasureImageIntensity",
+        4,
+        """\
+Select images to measure:Speckles, Lines, Textures, Clean, Maxima, Small, Binary, Axis
+Measure the intensity only from areas enclosed by objects?:No
+Select input object sets:
+Calculate custom percentiles:No
+Specify percentiles to measure:10,90
+""",
+    ),
+)
+
+
 @dataclass
 class Text:
     """A pipeline's text, and ways to change it."""
