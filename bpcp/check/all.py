@@ -22,6 +22,7 @@ from bpcp.check.findings import (
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.pipeline import Kind, Pipeline, mended
+from bpcp.probe import answer
 from bpcp.settings import Settings
 from bpcp.sources import Listed
 from bpcp.workspace import Workspace
@@ -148,6 +149,8 @@ def run(
         # beside the files: a start of CellProfiler takes seconds
         loading = pool.submit(of_pipe.loads, pipe, images) if asked.load else None
         findings += of_pipe.of_pipeline(pipe, images)
+        if asked.load:
+            findings += of_pipe.of_broken(pipe, answer.of_this())
         if asked.files and named:
             named = _with_files(named, findings)
             how = _how(named, asked, settings, remote, compare=compared)

@@ -6,7 +6,7 @@ Runs in CellProfiler's own Python too, 3.8 or later.
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, NamedTuple, Tuple
 
 # A setting of a module: its label, and which of those with this label it is, from 0.
 Key = Tuple[str, int]
@@ -29,7 +29,7 @@ class Run(NamedTuple):
     works: bool
 
 
-def conditions(runs: List[Run]) -> List[Assignment]:
+def conditions(runs: list[Run]) -> list[Assignment]:
     """Find the settings with which a module fails.
 
     Parameters
@@ -50,7 +50,7 @@ def conditions(runs: List[Run]) -> List[Assignment]:
         return []
     if not worked:
         return [{}]
-    found: List[Assignment] = []
+    found: list[Assignment] = []
     for visible in failed:
         if any(_holds(known, visible) for known in found):
             continue
@@ -64,10 +64,10 @@ def _holds(condition: Assignment, visible: Assignment) -> bool:
     return all(visible.get(key) == value for key, value in condition.items())
 
 
-def _least(visible: Assignment, worked: List[Assignment], failed: List[Assignment]) -> Assignment:
+def _least(visible: Assignment, worked: list[Assignment], failed: list[Assignment]) -> Assignment:
     """Find the fewest settings that no run that worked has, those of the most that failed."""
     for size in range(1, _AT_MOST + 1):
-        best: Tuple[int, Assignment] = (0, {})
+        best: tuple[int, Assignment] = (0, {})
         for items in combinations(visible.items(), size):
             part = dict(items)
             if any(_holds(part, other) for other in worked):
@@ -80,7 +80,7 @@ def _least(visible: Assignment, worked: List[Assignment], failed: List[Assignmen
     return dict(visible)
 
 
-def _with_context(condition: Assignment, visible: Assignment, runs: List[Run]) -> Assignment:
+def _with_context(condition: Assignment, visible: Assignment, runs: list[Run]) -> Assignment:
     """Add the settings without which the module does not look at those of a condition."""
     out, size = dict(condition), 0
     while len(out) > size:

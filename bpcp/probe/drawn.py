@@ -118,7 +118,7 @@ class Drawing:
         return found
 
 
-class AskedAtScreen(Exception):  # noqa: N818 -- what happened, and no error
+class AskedAtScreen(Exception):
     """A module asked somebody at the screen."""
 
 
@@ -136,6 +136,7 @@ class Scene:
         measured = os.path.join(scratch, "measured_%dd.h5" % (3 if drawing.volume else 2))
         if not os.path.exists(measured):
             self.measurements = Measurements(filename=measured, mode="w")
+            self.measurements.add_experiment_measurement("CellProfiler_Version", "4")
             for number in range(1, IMAGE_SETS + 1):
                 self._measure(number)
             self.measurements.close()
@@ -154,9 +155,7 @@ class Scene:
         objects = ObjectSet()
         for name, found in self.drawing.objects().items():
             objects.add_objects(found, name)
-        space = Workspace(
-            self.pipeline, self.module, kept, objects, kept, self.image_set_list
-        )
+        space = Workspace(self.pipeline, self.module, kept, objects, kept, self.image_set_list)
         space.interaction_handler = _refuse
         space.set_grids({} if self.drawing.volume else {"Grid": _grid()})
         return space
@@ -184,19 +183,20 @@ class Scene:
             if self.drawing.volume:
                 columns["Location_Center_Z"] = at[0]
             for feature, column in columns.items():
-                kept.add_measurement(
-                    name, feature, column.astype(float), image_set_number=number
-                )
+                if not feature.startswith(("Parent", "Number")):
+                    column = column.astype(float)
+                kept.add_measurement(name, feature, column, image_set_number=number)
             values["Count_" + name] = count
         for feature, value in values.items():
             kept.add_measurement("Image", feature, value, image_set_number=number)
 
 
-class _Pipeline(Pipeline):
+class _Pipeline(Pipeline):  # type: ignore[misc]  # no types are known where bpcp is checked
     """A pipeline whose columns are those that a scene holds, and the module's."""
 
     def get_measurement_columns(self, terminating_module: Any = None) -> Any:
         columns = [("Image", name, _column_type(value)) for name, value in PLATE.items()]
+        columns.append(("Experiment", "CellProfiler_Version", "varchar(255)"))
         columns += [("Image", name, "varchar(255)") for name in ("PathName_Grey", "URL_Grey")]
         columns += [("Image", name, "integer") for name in ("Group_Number", "Group_Index")]
         for name in ("Nuclei", "Cells", "Spots"):
@@ -206,6 +206,10 @@ class _Pipeline(Pipeline):
             if module is not terminating_module:
                 columns += list(module.get_measurement_columns(self))
         return columns
+
+    def get_provider_dictionary(self, groupname: Any, module: Any = None) -> Any:
+        # whoever provides the drawn images is before the module: itself will do
+        return {"Grey": [(self.modules()[0], None)]}
 
 
 def write_files(folder: str) -> None:

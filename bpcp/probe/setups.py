@@ -1,15 +1,15 @@
 """What a module needs beyond the common setting up, and which of its modes are looked at.
 
-The settings are called by their labels; "label#1" is the second one with that label. A value in
-braces is a file of the scratch folder. Source: CellProfiler 4.2.8.1, the modules' create_settings
-and run.
+The settings are called by their labels; "label#1" is the second one with that label. {scratch} is
+the folder of the files that the probe draws.
+
+Source: CellProfiler 4.2.8.1, the modules' create_settings and run.
 """
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
-
 FOLDER = "Elsewhere...|{scratch}"
+OUTPUT_FOLDER = "Elsewhere...|{scratch}/out"
 
 # Why a module is not probed.
 NOT_PROBED = {
@@ -46,11 +46,13 @@ ON_MEASUREMENTS = frozenset(
     {"CalculateMath", "ExportToDatabase", "ExportToSpreadsheet", "FilterObjects", "FlagImage"}
 )
 
+_WINDOW = {"Size of adaptive window": "20"}
+
 # Settings from which the others are varied one at a time.
-BASE: Dict[str, Dict[str, str]] = {
+BASE: dict[str, dict[str, str]] = {
     "CalculateMath": {
         "Select the first operand measurement": "Intensity_MeanIntensity_Grey",
-        "Select the second operand measurement": "Math_Dose",
+        "Select the second operand measurement": "Intensity_MeanIntensity_Grey",
     },
     "CalculateStatistics": {
         "Select the image measurement describing the positive and negative control status": (
@@ -63,6 +65,7 @@ BASE: Dict[str, Dict[str, str]] = {
         "Upper threshold": "200",
         "Select the second measurement": "AreaShape_Area",
         "Rules or classifier file name": "tree.model",
+        "Select a class": "Small",
     },
     "ColorToGray": {"Select the input image": "Colour"},
     "CombineObjects": {"Select object set to combine": "Cells"},
@@ -102,7 +105,11 @@ BASE: Dict[str, Dict[str, str]] = {
         "Worm length": "50",
         "Number of angles": "8",
     },
-    "IdentifySecondaryObjects": {"Number of pixels by which to expand the primary objects": "3"},
+    "IdentifyPrimaryObjects": _WINDOW,
+    "IdentifySecondaryObjects": {
+        "Number of pixels by which to expand the primary objects": "3",
+        **_WINDOW,
+    },
     "IdentifyTertiaryObjects": {"Select the larger identified objects": "Cells"},
     "InvertForPrinting": {"Select the color image": "Colour"},
     "MaskImage": {"Select image for mask": "Binary"},
@@ -110,7 +117,7 @@ BASE: Dict[str, Dict[str, str]] = {
         "Select objects to be masked": "Cells",
         "Select the masking image": "Binary",
     },
-    "MatchTemplate": {"Template": "{template.png}"},
+    "MatchTemplate": {"Template": "{scratch}/template.png"},
     "MeasureColocalization": {"Select objects to measure": "Nuclei, Cells"},
     "MeasureGranularity": {
         "Subsampling factor for granularity measurements": "0.5",
@@ -123,13 +130,13 @@ BASE: Dict[str, Dict[str, str]] = {
         "Select the image to be used as the ground truth basis for calculating the amount of"
         " overlap": "Binary",
         "Select the image to be used to test for overlap": "Skeleton",
-        "Maximum # of points": "50",
+        "Maximum # of points": "20",
     },
     "MeasureImageSkeleton": {"Select an image to measure": "Skeleton"},
     "MeasureObjectNeighbors": {"Select neighboring objects to measure": "Cells"},
     "MeasureObjectOverlap": {
         "Select the objects to be tested for overlap against the ground truth": "Cells",
-        "Maximum # of points": "50",
+        "Maximum # of points": "20",
     },
     "MeasureObjectSkeleton": {
         "Select the skeletonized image": "Skeleton",
@@ -148,11 +155,15 @@ BASE: Dict[str, Dict[str, str]] = {
         "Divisor value": "2",
     },
     "Resize": {"Select the image with the desired dimensions": "Grey2"},
+    "SaveImages": {"Overwrite existing files without warning?": "Yes"},
+    "SplitOrMergeObjects": {"Select the parent object": "Cells"},
     "StraightenWorms": {
         "Select the input untangled worm objects": "Worms",
         "Worm width": "8",
         "Training set file name": "worms.xml",
+        "Alignment image": "Grey",
     },
+    "Threshold": _WINDOW,
     "Tile": {"Final number of rows": "1", "Final number of columns": "2"},
     "UnmixColors": {"Select the input color image": "Colour"},
     "UntangleWorms": {
@@ -164,7 +175,7 @@ BASE: Dict[str, Dict[str, str]] = {
 }
 
 # What a choice needs set beside it.
-WITH: Dict[str, Dict[Tuple[str, str], Dict[str, str]]] = {
+WITH: dict[str, dict[tuple[str, str], dict[str, str]]] = {
     "ClassifyObjects": {
         ("Make classification decision based on", "Classifier Model"): {
             "Select the object to be classified": "Nuclei"
@@ -173,7 +184,9 @@ WITH: Dict[str, Dict[Tuple[str, str], Dict[str, str]]] = {
     "FilterObjects": {
         ("Select the filtering mode", "Rules"): {"Rules or classifier file name": "rules.txt"},
         ("Select the filtering mode", "Classifiers"): {
-            "Rules or classifier file name": "tree.model"
+            "Rules or classifier file name": "tree.model",
+            "Class number": "Small",
+            "Class name": "Small",
         },
     },
     "FlagImage": {
@@ -186,17 +199,29 @@ WITH: Dict[str, Dict[Tuple[str, str], Dict[str, str]]] = {
 }
 
 # Settings of which each pair of values may take a way of its own.
-PAIRS: Dict[str, List[Tuple[str, str]]] = {
-    "Morph": [],
+PAIRS: dict[str, list[tuple[str, str]]] = {
     "SaveImages": [("Saved file format", "Image bit depth")],
     "Resize": [("Resizing method", "Interpolation method")],
     "Threshold": [("Threshold strategy", "Log transform before thresholding?")],
 }
 
 # Numbers that choose the way, too: ranges from one value to the other, both of which are run.
-RANGES: Dict[str, Dict[str, Tuple[str, str]]] = {
+RANGES: dict[str, dict[str, tuple[str, str]]] = {
     "EnhanceOrSuppressFeatures": {"Feature size": ("2", "6")},
 }
 
-# Choices that change colours, fonts or the display alone.
-LOOKS = frozenset({"Font", "Font weight", "Select the color map", "Select color map"})
+# Choices that are left at what they are: colours and fonts, what CellProfiler Analyst shows, and
+# what needs a server.
+LEFT = frozenset(
+    {
+        "Channel color",
+        "Database type",
+        "Font",
+        "Font weight",
+        "Select the color map",
+        "Select the measurement display tool",
+        "Select the plate type",
+        "Type of measurement to plot on the X-axis",
+        "Type of measurement to plot on the Y-axis",
+    }
+)
