@@ -241,7 +241,6 @@ def check_cellprofiler(host: Host) -> list[Finding]:
     if python is None:
         found = "not tried: a container or a wrapper, whose Python can't be asked"
         return [*findings, Finding("its modules", "ok", found)]
-    findings.append(check_modules(host, argv))
     answer = host.ask([python, "-c", 'import sys; print("%d.%d.%d" % sys.version_info[:3])'])
     numbers = _numbers(answer.text)
     if answer.code == 0 and numbers >= (3, 12):
@@ -268,7 +267,7 @@ def check_cellprofiler(host: Host) -> list[Finding]:
                 "install mysqlclient==1.4.6 where that CellProfiler is",
             )
         )
-    return findings
+    return [*findings, check_modules(host, argv)]
 
 
 def check_modules(host: Host, argv: Sequence[str]) -> Finding:

@@ -10,8 +10,8 @@ from bpcp.probe import answer
 
 
 def main(argv: Sequence[str]) -> int:
-    """Say in a line what works, for an installer's log."""
-    found = answer.of_command(list(argv) or cellprofiler.command(), told=False)
+    """Say in a line what does not work."""
+    found = answer.of_command(list(argv) or cellprofiler.command(), installing=True)
     if found is None:
         print("CellProfiler's modules could not be tried")
         return 0

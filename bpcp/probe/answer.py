@@ -1,8 +1,8 @@
 """What does not work on the CellProfiler in use: the probe's answer, kept for the next question.
 
-The answer about an environment that ami_setup/install.sh made is beside it; about any other, in
-the user's cache. It holds for the identity that it names: the versions of what CellProfiler runs
-on, and the probe's own text.
+ami_setup/install.sh asks at its end, and keeps the answer beside the environment; any other
+CellProfiler is asked on first use, and the answer is in the user's cache. It holds for the identity
+that it names: the versions of what CellProfiler runs on, and the probe's own text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ PROGRAM = Path(__file__).with_name("modules.py")
 # About a minute on a free core.
 TIMEOUT_S = 1200
 NAME = "bpcp-probe.json"
-_STAMP = ".bpcp-stamp"
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,13 @@ def of_json(known: Any) -> Answer:
     )
 
 
-def of_command(argv: Sequence[str], *, told: bool = True) -> Answer | None:
+def of_command(argv: Sequence[str], *, installing: bool = False) -> Answer | None:
     """Give what is known of a CellProfiler; asks it where nothing is known, about a minute.
 
     Parameters
     ----------
-    told : bool
-        Whether to say on stderr that this takes a while.
+    installing : bool
+        Whether this is its installation: the answer is kept beside the environment.
 
     Returns
     -------
@@ -114,19 +113,19 @@ def of_command(argv: Sequence[str], *, told: bool = True) -> Answer | None:
         return None
     try:
         identity = _asked(python, ["--identity"], 60)
-        path = _path(Path(python), identity)
-        known = _read(path)
-        if known is None or known["identity"] != identity:
-            if told:
+        beside, cached = Path(python).parent.parent / NAME, _cached(python, identity)
+        known = _read(beside, identity) or (None if installing else _read(cached, identity))
+        if known is None:
+            if not installing:
                 print(
                     "bpcp: trying each module of this CellProfiler, once, about a minute …",
                     file=sys.stderr,
                     flush=True,
                 )
             known = _asked(python, [], TIMEOUT_S)
-            _keep(path, known)
+            _keep(beside if installing else cached, known)
         return of_json(known)
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+    except (OSError, RuntimeError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -166,20 +165,18 @@ def _asked(python: str, words: Sequence[str], timeout_s: float) -> Any:
     return json.loads(done.stdout)
 
 
-def _path(python: Path, identity: Any) -> Path:
-    env = python.parent.parent
-    if (env / _STAMP).is_file():
-        return env / NAME
+def _cached(python: str, identity: Any) -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    text = json.dumps([str(python), identity], sort_keys=True)
+    text = json.dumps([python, identity], sort_keys=True)
     return Path(cache) / "bpcp" / "probe" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, identity: Any) -> Any:
+    """Read a kept answer; None where there is none that holds for this identity."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        return known if isinstance(known, dict) and "identity" in known else None
-    except (OSError, ValueError):
+        return known if known["identity"] == identity else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

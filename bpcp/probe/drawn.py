@@ -118,10 +118,6 @@ class Drawing:
         return found
 
 
-class AskedAtScreen(Exception):
-    """A module asked somebody at the screen."""
-
-
 class Scene:
     """A pipeline of one module, in the middle of a run over drawn image sets."""
 
@@ -156,7 +152,6 @@ class Scene:
         for name, found in self.drawing.objects().items():
             objects.add_objects(found, name)
         space = Workspace(self.pipeline, self.module, kept, objects, kept, self.image_set_list)
-        space.interaction_handler = _refuse
         space.set_grids({} if self.drawing.volume else {"Grid": _grid()})
         return space
 
@@ -236,10 +231,6 @@ def write_classifier(folder: str, feature: str, name: str) -> None:
     values = np.linspace(0, 200, 20)[:, np.newaxis]
     model = DecisionTreeClassifier(random_state=0).fit(values, np.arange(20) // 10)
     joblib.dump((model, ["Small", "Large"], "Tree", [feature]), os.path.join(folder, name))
-
-
-def _refuse(*_: Any, **__: Any) -> Any:
-    raise AskedAtScreen
 
 
 def _column_type(value: Any) -> str:

@@ -42,7 +42,9 @@ def values_of(setting: Any, volume: bool) -> list[str]:
         flat, solid = ("Diamond", "Disk", "Square", "Star"), ("Ball", "Cube", "Octahedron")
         return [shape + ",2" for shape in (solid if volume else flat)]
     if "Choice" in kinds:
-        return [str(value) for value in setting.choices]
+        # "None" stands alone where the choices are of a pipeline's images, objects or metadata
+        choices = [str(value) for value in setting.choices]
+        return [] if choices == ["None"] else choices
     return []
 
 

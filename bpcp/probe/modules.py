@@ -91,9 +91,10 @@ def _where(error: BaseException) -> str:
 def _run(module: Any, drawing: Any, wants_values: bool) -> dict[str, Any]:
     """Run a module over the drawn image sets, from its preparation to its end."""
     import numpy as np
+    from cellprofiler_core.workspace import Workspace
 
     from bpcp.probe.compare import summary
-    from bpcp.probe.drawn import IMAGE_SETS, AskedAtScreen, Scene
+    from bpcp.probe.drawn import IMAGE_SETS, Scene
 
     count = IMAGE_SETS if module.module_name in setups.OF_SEVERAL else 1
 
@@ -115,7 +116,7 @@ def _run(module: Any, drawing: Any, wants_values: bool) -> dict[str, Any]:
         module.post_group(space, {})
         module.post_run(space)
         return {"state": "works", "values": summary(scene, space) if wants_values else {}}
-    except AskedAtScreen:
+    except Workspace.NoInteractionException:
         return {"state": "asks"}
     except Exception as error:
         state = "broken" if _is_of_installation(error) else "unclear"

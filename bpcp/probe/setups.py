@@ -37,7 +37,6 @@ OF_SEVERAL = frozenset(
         "SaveImages",
         "Tile",
         "TrackObjects",
-        "UntangleWorms",
     }
 )
 
@@ -89,7 +88,11 @@ BASE: dict[str, dict[str, str]] = {
         "Row number of the second cell": "3",
         "Column number of the second cell": "3",
     },
-    "ExportToDatabase": {"Overwrite without warning?": "Data and schema"},
+    "ExportToDatabase": {
+        "Overwrite without warning?": "Data and schema",
+        "Select an image to include": "Grey",
+        "Select the plate metadata": "Plate",
+    },
     "ExportToSpreadsheet": {"Overwrite existing files without warning?": "Yes"},
     "FillObjects": {"Minimum hole size": "3"},
     "FilterObjects": {
@@ -130,13 +133,13 @@ BASE: dict[str, dict[str, str]] = {
         "Select the image to be used as the ground truth basis for calculating the amount of"
         " overlap": "Binary",
         "Select the image to be used to test for overlap": "Skeleton",
-        "Maximum # of points": "20",
+        "Maximum # of points": "8",
     },
     "MeasureImageSkeleton": {"Select an image to measure": "Skeleton"},
     "MeasureObjectNeighbors": {"Select neighboring objects to measure": "Cells"},
     "MeasureObjectOverlap": {
         "Select the objects to be tested for overlap against the ground truth": "Cells",
-        "Maximum # of points": "20",
+        "Maximum # of points": "8",
     },
     "MeasureObjectSkeleton": {
         "Select the skeletonized image": "Skeleton",
@@ -147,7 +150,11 @@ BASE: dict[str, dict[str, str]] = {
     "Morph": {"Select the input image": "Binary"},
     "MorphologicalSkeleton": {"Select the input image": "Binary"},
     "ReduceNoise": {"Size": "3", "Distance": "3"},
-    "RelateObjects": {"Parent objects": "Cells", "Child objects": "Nuclei"},
+    "RelateObjects": {
+        "Parent objects": "Cells",
+        "Child objects": "Nuclei",
+        "Parent name": "Spots",
+    },
     "RemoveHoles": {"Select the input image": "Binary"},
     "RescaleIntensity": {
         "Select image to match in maximum intensity": "Grey2",
