@@ -416,8 +416,8 @@ verify() {
 # installed now; `bpcp doctor` and `bpcp check` read the answer beside the environment
 try_modules() {
   local answer
-  say "try      CellProfiler's modules, up to a minute where this is new …"
-  if answer=$(PYTHONPATH=$here/.. "$BPCP_VENV/bpcp/bin/python" -m bpcp.probe \
+  say "try      CellProfiler's modules, about a minute where this is new …"
+  if answer=$(cd -- "$here/.." && "$BPCP_VENV/bpcp/bin/python" -m bpcp.probe \
     "$BPCP_VENV/cellprofiler/bin/cellprofiler" 2>>"$log"); then
     say "tried    $answer"
   else
