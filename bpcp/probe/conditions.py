@@ -82,17 +82,19 @@ def _least(visible: Assignment, worked: list[Assignment], failed: list[Assignmen
 
 def _with_context(condition: Assignment, visible: Assignment, runs: list[Run]) -> Assignment:
     """Add the settings without which the module does not look at those of a condition."""
-    out, size = dict(condition), 0
-    while len(out) > size:
-        size = len(out)
-        # by what do the runs differ that do not look at all of them?
-        differences = [
-            [key for key in visible if run.visible.get(key, visible[key]) != visible[key]]
-            for run in runs
-            if not all(key in run.visible for key in out)
-        ]
+    context: Assignment = {}
+    size = -1
+    while len(context) > size:
+        size = len(context)
+        # by what do the runs differ that do not look at all of them? A setting of the condition
+        # hides no other one of it as long as there is another difference
+        differences = []
+        for run in runs:
+            if not all(key in run.visible for key in (*condition, *context)):
+                keys = [k for k in visible if run.visible.get(k, visible[k]) != visible[k]]
+                differences.append([key for key in keys if key not in condition])
         for keys in sorted(differences, key=len):
-            if keys and not any(key in out for key in keys):
+            if keys and not any(key in context for key in keys):
                 most = max(keys, key=lambda key: sum(key in other for other in differences))
-                out[most] = visible[most]
-    return out
+                context[most] = visible[most]
+    return {**condition, **context}

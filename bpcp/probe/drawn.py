@@ -35,6 +35,7 @@ PLATE = {
     "Threshold_FinalThreshold_Nuclei": 0.4,
     "Math_Dose": 1.0,
 }
+EXPERIMENT = ("CellProfiler_Version", "Run_Timestamp", "Modification_Timestamp")
 FEATURES = (
     "AreaShape_Area",
     "Intensity_MeanIntensity_Grey",
@@ -132,7 +133,8 @@ class Scene:
         measured = os.path.join(scratch, "measured_%dd.h5" % (3 if drawing.volume else 2))
         if not os.path.exists(measured):
             self.measurements = Measurements(filename=measured, mode="w")
-            self.measurements.add_experiment_measurement("CellProfiler_Version", "4")
+            for name in EXPERIMENT:
+                self.measurements.add_experiment_measurement(name, "2026")
             for number in range(1, IMAGE_SETS + 1):
                 self._measure(number)
             self.measurements.close()
@@ -191,7 +193,7 @@ class _Pipeline(Pipeline):  # type: ignore[misc]  # no types are known where bpc
 
     def get_measurement_columns(self, terminating_module: Any = None) -> Any:
         columns = [("Image", name, _column_type(value)) for name, value in PLATE.items()]
-        columns.append(("Experiment", "CellProfiler_Version", "varchar(255)"))
+        columns += [("Experiment", name, "varchar(255)") for name in EXPERIMENT]
         columns += [("Image", name, "varchar(255)") for name in ("PathName_Grey", "URL_Grey")]
         columns += [("Image", name, "integer") for name in ("Group_Number", "Group_Index")]
         for name in ("Nuclei", "Cells", "Spots"):

@@ -20,6 +20,7 @@ OTHERS = [Path(name) for name in os.environ.get("BPCP_TEST_VENVS", "").split(":"
 # Modes that CellProfiler 4.2.8.1 does not offer or that fail in its own code, with the libraries
 # that it declares too.
 OWN_FAULTS = {
+    "CorrectIlluminationCalculate",  # "All: First cycle", which runs the modules before it
     "ExportToDatabase",  # a filter for each plate by metadata that is not chosen
     "ImageMath",  # a measurement as the first operand
     "MeasureObjectNeighbors",  # a volume as a picture

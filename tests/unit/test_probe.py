@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 from pathlib import Path
@@ -25,6 +26,14 @@ LONG_AGO: dict[str, str] = {"python": "3.8.0"}
 def recorded() -> answer.Answer:
     """Give what the probe said of CellProfiler 4.2.8.1 with scikit-image 0.20."""
     return answer.of_json(json.loads(RECORDED.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "name", ["compare", "conditions", "drawn", "modes", "modules", "setups", "__init__"]
+)
+def test_what_runs_in_cellprofilers_python_is_of_3_8(name: str) -> None:
+    path = Path(answer.__file__).with_name(f"{name}.py")
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
 # --- conditions -------------------------------------------------------------------------------
@@ -53,6 +62,15 @@ def test_a_value_counts_only_where_the_module_looks_at_it() -> None:
     # c is looked at with a=2 alone: a pipeline may well hold c=n beside a=1, and work
     runs = [run(True, a="1"), run(True, a="2", c="m"), run(False, a="2", c="n")]
     assert conditions(runs) == [{("a", 0): "2", ("c", 0): "n"}]
+
+
+def test_what_hides_a_setting_is_told_from_what_merely_differs() -> None:
+    # with op=off the module looks at size and not at kind: that size fails says nothing of it
+    runs = [run(True, op="on", kind="x", size="9"), run(True, op="off", size="9")]
+    runs += [run(False, op="on", kind="x", size="2"), run(True, op="on", kind="y", size="9")]
+    runs += [run(True, op="on", kind="y", size="2")]
+    expected = {("op", 0): "on", ("kind", 0): "x", ("size", 0): "2"}
+    assert conditions(runs) == [expected]
 
 
 def test_all_that_a_value_shows_fails_with_it() -> None:
@@ -131,6 +149,13 @@ def test_only_the_settings_that_fail() -> None:
     texture = piped(enhance("Feature size:10", "Feature type:Texture"))
     (finding,) = of_broken(texture, recorded())
     assert "Feature type: Texture" in finding.what
+    suppress = module(
+        "EnhanceOrSuppressFeatures",
+        "Select the operation:Suppress",
+        "Feature size:4",
+        "Feature type:Speckles",
+    )
+    assert list(of_broken(piped(suppress), recorded())) == []
     for works in ("Circles", "Dark holes", "DIC"):
         # Slow fails, with speckles; left over from an earlier choice it is not looked at
         settings = ("Feature size:10", f"Feature type:{works}", "Speed and accuracy:Slow")
