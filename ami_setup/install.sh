@@ -435,6 +435,19 @@ verify() {
   say "checked  ${list%, }"
 }
 
+# try_modules -- runs each of CellProfiler's modules once, where that was not done for what is
+# installed now; `bpcp doctor` and `bpcp check` read the answer beside the environment
+try_modules() {
+  local answer
+  say "try      CellProfiler's modules, about a minute where this is new …"
+  if answer=$(cd -- "$here/.." && "$BPCP_VENV/bpcp/bin/python" -m bpcp.probe \
+    "$BPCP_VENV/cellprofiler/bin/cellprofiler" 2>>"$log"); then
+    say "tried    $answer"
+  else
+    say "note     CellProfiler's modules could not be tried; the log: $log"
+  fi
+}
+
 main() {
   parse_options "$@"
   # of the caller's Python and pip settings, those that would put packages elsewhere
@@ -454,6 +467,9 @@ main() {
     install_servers
   fi
   verify
+  if $with_cellprofiler; then
+    try_modules
+  fi
   if [[ -n ${MAKELEVEL:-} ]]; then
     return # make goes on by itself
   fi

@@ -17,11 +17,13 @@ from typing import Literal
 from bpcp import cellprofiler, disks
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.limits import GB, PROCESS_MEM_GB, Limits, read_limits
+from bpcp.probe import answer
 
 State = Literal["ok", "warn", "FAIL"]
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL = "ami_setup/install.sh"
+PROBE = "PYTHON bpcp/probe/modules.py, PYTHON being the one that CellProfiler runs on"
 
 # The JVM starts most of them.
 PROCESS_THREADS = 22
@@ -90,6 +92,7 @@ class Host:
     installed: Callable[[str], str] = metadata.version
     cellprofiler_command: Callable[[], list[str]] = cellprofiler.command
     cellprofiler_version: Callable[[Sequence[str]], str] = cellprofiler.version
+    probed: Callable[[Sequence[str]], answer.Answer | None] = answer.of_command
     free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
     mount_flags: Callable[[Path], int] = lambda path: os.statvfs(path).f_flag
     shm: Path = Path("/dev/shm")  # noqa: S108 -- the RAM disk itself
@@ -236,7 +239,8 @@ def check_cellprofiler(host: Host) -> list[Finding]:
     findings = [Finding("CellProfiler", "ok", f"{version} ({' '.join(argv)})")]
     python = cellprofiler.python_of(argv, host.which)
     if python is None:
-        return findings
+        found = "not tried: a container or a wrapper, whose Python can't be asked"
+        return [*findings, Finding("its modules", "ok", found)]
     answer = host.ask([python, "-c", 'import sys; print("%d.%d.%d" % sys.version_info[:3])'])
     numbers = _numbers(answer.text)
     if answer.code == 0 and numbers >= (3, 12):
@@ -263,7 +267,19 @@ def check_cellprofiler(host: Host) -> list[Finding]:
                 "install mysqlclient==1.4.6 where that CellProfiler is",
             )
         )
-    return findings
+    return [*findings, check_modules(host, argv)]
+
+
+def check_modules(host: Host, argv: Sequence[str]) -> Finding:
+    """Say which modules do not work on the CellProfiler in use; the rest of it is of use still."""
+    known = host.probed(argv)
+    if known is None:
+        return Finding("its modules", "warn", "could not be tried", f"see: {PROBE}")
+    found = f"{known.modules} in {known.modes} modes: {answer.summary(known)}"
+    if not known.broken:
+        return Finding("its modules", "ok", found)
+    remedy = f"{INSTALL} --python python3.9; bpcp check refuses a pipeline that needs one of these"
+    return Finding("its modules", "warn", found, remedy)
 
 
 # --- room -------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from bpcp import beside, imagesets
 from bpcp.check.findings import Finding, Severity, errors, exit_of, unmended
-from bpcp.check.pipeline import of_folder, of_pipeline, row_range
+from bpcp.check.pipeline import of_broken, of_folder, of_pipeline, row_range
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagesets import ImageSets
 from bpcp.mend import Mend
 from bpcp.pipeline import Pipeline
 from bpcp.pipeline import mended as pipe_mended
+from bpcp.probe import answer
 from bpcp.settings import Settings
 from bpcp.workspace import Workspace
 
@@ -56,8 +57,11 @@ def vet(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Vetted:
     """
     # twice: a batch file is made with the mended pipeline, and some findings need the image sets
     where = beside.places(pipe, settings)
-    made_in = _tables_made_in(workspace, pipe, settings)
-    first = [*of_pipeline(pipe, None, where), *of_folder(pipe, made_in)]
+    first = [
+        *of_pipeline(pipe, None, where),
+        *of_broken(pipe, answer.of_this()),
+        *of_folder(pipe, _tables_made_in(workspace, pipe, settings)),
+    ]
     mends = _mends(first, pipe, settings)
     ready = pipe_mended(pipe, mends)
     sets = imagesets.of_run(workspace, ready, settings, row_range(pipe))

@@ -25,6 +25,7 @@ from bpcp.check.places import PATH_MISSING
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.pipeline import Kind, Pipeline, mended
+from bpcp.probe import answer
 from bpcp.settings import Settings
 from bpcp.sources import Listed
 from bpcp.workspace import Workspace
@@ -154,6 +155,8 @@ def run(
         ask = partial(of_pipe.loads, pipe, images, input_folder=settings.input_folder)
         loading = pool.submit(ask) if asked.load else None
         findings += of_pipe.of_pipeline(pipe, images, beside.places(pipe, settings))
+        if asked.load:
+            findings += of_pipe.of_broken(pipe, answer.of_this())
         if asked.files and named:
             named = _with_files(named, findings)
             how = _how(named, asked, settings, remote, compare=compared)

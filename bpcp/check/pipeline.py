@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from bpcp import binding, imagelist
 from bpcp.beside import Places
-from bpcp.check import databases, loading, names, places, saving, skipping
+from bpcp.check import broken, databases, loading, names, places, saving, skipping
+from bpcp.check.broken import of_broken
 from bpcp.check.databases import of_folder
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.loading import loads
@@ -30,7 +31,7 @@ from bpcp.imagelist import ImageList
 from bpcp.mend import Mend
 from bpcp.pipeline import Kind, Module, Pipeline
 
-__all__ = ["CODES", "loads", "of_folder", "of_pipeline", "row_range"]
+__all__ = ["CODES", "loads", "of_broken", "of_folder", "of_pipeline", "row_range"]
 
 NO_LOADER = Code("pipeline-no-loader", Severity.ERROR, "the pipeline reads no images")
 MANY_LOADERS = Code("pipeline-many-loaders", Severity.ERROR, "the pipeline has several LoadData")
@@ -79,9 +80,9 @@ NO_TABLES = Code(
     "pipeline-no-tables", Severity.NOTE, "no tables are exported, so little can be checked"
 )
 CODES: tuple[Code, ...] = (
-    NO_LOADER, MANY_LOADERS, *loading.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE, *names.CODES,
-    *places.CODES, *saving.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST,
-    GROUPS, DIGITS, NUMBERS, *skipping.CODES, OVERWRITE, PREFIX, NO_TABLES,
+    NO_LOADER, MANY_LOADERS, *loading.CODES, *broken.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE,
+    *names.CODES, *places.CODES, *saving.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES,
+    CROP_FIRST, GROUPS, DIGITS, NUMBERS, *skipping.CODES, OVERWRITE, PREFIX, NO_TABLES,
 )  # fmt: skip
 
 _RANGED = "Process just a range of rows?"

@@ -18,8 +18,8 @@ setup() {
   export CALLS=$BATS_TEST_TMPDIR/calls
   mkdir -p "$HOME" "$TMPDIR" "$fakes"
   : >"$CALLS"
-  unset AWS_START BPCP_PYTHON BPCP_VENV JAVA_TOOL_OPTIONS MISSING PIP_FAILS PIP_FREEZES SUDO_WORKS APT_FAILS \
-    PYENV_ROOT
+  unset AWS_START BPCP_PYTHON BPCP_VENV JAVA_TOOL_OPTIONS MISSING PIP_FAILS PIP_FREEZES PROBE_FAILS \
+    PYENV_ROOT SUDO_WORKS APT_FAILS
   export FAKE_UID=0
 
   local tool
@@ -67,6 +67,7 @@ case "$*" in
     [[ -z ${PIP_FAILS:-} ]] || { echo "No matching distribution"; exit 1; }
     ;;
   "-c import"*) echo fine ;;
+  "-m bpcp.probe "*) [[ -z ${PROBE_FAILS:-} ]] || exit 70; echo "85 modules in 900 modes: all work" ;;
   */bin/aws*) grep -q "^# AWS" "$1" && echo aws-cli/1.46.2 Python ;;
 esac'
 }
@@ -477,4 +478,17 @@ broken() {
   assert_line --index 1 numpy==1.23.5
   run find "$TMPDIR" -mindepth 1
   assert_output ''
+}
+
+@test "CellProfiler's modules are tried at the end; an installation stands where that fails" {
+  run "$install" --venv "$venv"
+  assert_success
+  assert_output --partial 'tried    85 modules in 900 modes: all work'
+  export PROBE_FAILS=yes
+  run "$install" --venv "$venv"
+  assert_success
+  assert_output --partial "note     CellProfiler's modules could not be tried"
+  run "$install" --venv "$venv" --no-cellprofiler
+  assert_success
+  refute_output --partial modules
 }

@@ -55,8 +55,8 @@ def after_mending(pipe: Pipeline, finding: Finding) -> Pipeline:
 def test_each_code_has_a_section_in_the_docs_and_a_test_that_names_it() -> None:
     docs = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8").split("## Pipeline")[1]
     tests = Path(__file__).read_text(encoding="utf-8")
-    for name in ("test_check_loading.py", "test_saving.py"):
-        tests += Path(__file__).with_name(name).read_text(encoding="utf-8")
+    for other in ("test_check_loading.py", "test_probe.py", "test_saving.py"):
+        tests += Path(__file__).with_name(other).read_text(encoding="utf-8")
     names = [code.name for code in CODES]
     assert len(set(names)) == len(names)
     sections = re.findall(r"^### `(pipeline-.*)`$", docs, re.MULTILINE)

@@ -15,6 +15,7 @@ from bpcp import cellprofiler, doctor
 from bpcp.doctor import Answer, Finding, Host
 from bpcp.errors import BpcpError, Exit
 from bpcp.limits import Limits, read_limits
+from bpcp.probe import answer as probe
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +54,7 @@ def host(tmp_path: Path) -> Host:
         installed=lambda name: {"numpy": "2.2.6", "pandas": "2.3.3"}[name],
         cellprofiler_command=lambda: ["docker", "run", "cp"],
         cellprofiler_version=lambda argv: "4.2.8.1",
+        probed=lambda argv: probe.Answer({}, 85, 900, ()),
         free_bytes=lambda path: 50 * 10**9,
         mount_flags=lambda path: 0,
         shm=shm,
@@ -168,7 +170,7 @@ def plain_cellprofiler(host: Host, python: str, mysql: Answer) -> Host:
 def test_python_3_12_and_no_mysqldb_are_warnings(host: Host) -> None:
     lacking = Answer(1, "Traceback …\nModuleNotFoundError: No module named 'MySQLdb'\n")
     findings = doctor.check_cellprofiler(plain_cellprofiler(host, "3.12.1", lacking))
-    assert [f.state for f in findings] == ["ok", "warn", "warn"]
+    assert [f.state for f in findings] == ["ok", "warn", "warn", "ok"]
     assert "values differ" in findings[1].found
     assert "No module named 'MySQLdb'" in findings[2].found
     assert doctor.exit_code(findings) == Exit.OK
@@ -177,11 +179,32 @@ def test_python_3_12_and_no_mysqldb_are_warnings(host: Host) -> None:
 @pytest.mark.parametrize("version", ["3.9.18", "3.10.2", "3.11.9"])
 def test_python_before_3_12_is_fine(host: Host, version: str) -> None:
     findings = doctor.check_cellprofiler(plain_cellprofiler(host, version, Answer(0, "")))
-    assert [f.state for f in findings] == ["ok", "ok", "ok"]
+    assert [f.state for f in findings] == ["ok", "ok", "ok", "ok"]
 
 
 def test_nothing_is_said_of_a_python_that_cannot_be_seen(host: Host) -> None:
-    assert [f.name for f in doctor.check_cellprofiler(host)] == ["CellProfiler"]
+    plain, modules = doctor.check_cellprofiler(host)
+    assert plain.name == "CellProfiler"
+    assert (modules.name, modules.state) == ("its modules", "ok")
+    assert "not tried" in modules.found
+
+
+def test_modules_that_do_not_work_are_named(host: Host) -> None:
+    broken = probe.Broken("MeasureGranularity", "2-D", (), "TypeError: x")
+    known = probe.Answer({}, 85, 900, (broken,))
+    finding = doctor.check_modules(replace(host, probed=lambda argv: known), ["cellprofiler"])
+    assert finding.state == "warn"
+    assert "MeasureGranularity" in finding.found
+    assert "--python python3.9" in finding.remedy
+    assert doctor.exit_code([finding]) == Exit.OK
+
+
+def test_modules_that_work_and_that_could_not_be_tried(host: Host) -> None:
+    fine = doctor.check_modules(host, ["cellprofiler"])
+    assert (fine.state, fine.found) == ("ok", "85 in 900 modes: all work")
+    silent = doctor.check_modules(replace(host, probed=lambda argv: None), ["cellprofiler"])
+    assert (silent.state, silent.found) == ("warn", "could not be tried")
+    assert "modules.py" in silent.remedy
 
 
 def test_a_wrapper_beside_another_python_is_not_taken_for_an_environment(tmp_path: Path) -> None:
