@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from bpcp import binding, imagelist
-from bpcp.check import databases, loading, names, places
+from bpcp.check import databases, loading, names, places, spreadsheets
 from bpcp.check.databases import of_folder
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.loading import loads
@@ -44,7 +44,6 @@ BATCH_FILES = Code(
 INTERACTIVE = Code(
     "pipeline-interactive", Severity.ERROR, "a module asks somebody at the screen, and nobody is"
 )
-GCT = Code("pipeline-gct", Severity.ERROR, "a GenePattern file, which bpcp can't merge")
 MYSQL = Code(
     "pipeline-mysql", Severity.ERROR, "many processes would write into one server's tables"
 )
@@ -79,8 +78,8 @@ NO_TABLES = Code(
 )
 CODES: tuple[Code, ...] = (
     NO_LOADER, MANY_LOADERS, *loading.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE, *names.CODES,
-    *places.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS,
-    NUMBERS, OVERWRITE, PREFIX, NO_TABLES,
+    *places.CODES, *spreadsheets.CODES, MYSQL, DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST,
+    GROUPS, DIGITS, NUMBERS, OVERWRITE, PREFIX, NO_TABLES,
 )  # fmt: skip
 
 _RANGED = "Process just a range of rows?"
@@ -113,6 +112,7 @@ def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
         *_interactive(pipe),
         *names.of_names(pipe, images),
         *places.of_places(pipe),
+        *spreadsheets.of_spreadsheets(pipe),
         *_exports(pipe),
         *databases.of_databases(pipe),
         *_together(pipe, images),
@@ -222,13 +222,6 @@ def _interactive(pipe: Pipeline) -> Iterator[Finding]:
 def _exports(pipe: Pipeline) -> Iterator[Finding]:
     spreadsheets, databases = pipe.named("ExportToSpreadsheet"), pipe.named("ExportToDatabase")
     for module in spreadsheets:
-        if module.get("Create a GenePattern GCT file?") == "Yes":
-            yield Finding(
-                GCT,
-                place(module),
-                "it writes a GenePattern file, which bpcp can't merge",
-                "set 'Create a GenePattern GCT file?' to No",
-            )
         prefix = module.get("Filename prefix")
         if module.get("Add a prefix to file names?") == "Yes" and prefix:
             yield Finding(
