@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from bpcp import cellprofiler, imagelist
+from bpcp import cellprofiler, imagelist, widths
 from bpcp.database import file as database
 from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
@@ -15,9 +15,11 @@ from bpcp.pipeline import Pipeline
 from bpcp.scratch import scratch, sweep
 from bpcp.workspace import Json
 
+_MEASURED = ("objects", "widest")
+
 
 def ask(pipe: Pipeline, sets: ImageSets, old: Json, again: bool) -> Json:
-    """Find out which CellProfiler runs, and which objects the pipeline measures."""
+    """Find out which CellProfiler runs, and what the pipeline measures: objects, columns."""
     argv = cellprofiler.command()
     # also where it need not be asked this time
     sweep("asked")
@@ -27,16 +29,16 @@ def ask(pipe: Pipeline, sets: ImageSets, old: Json, again: bool) -> Json:
         # each answer costs a start of CellProfiler, so the likely second question goes out at once
         version = pool.submit(cellprofiler.version, argv)
         asking = again or known.get("question") != imagelist.digest(question)
-        objects = pool.submit(_measured_objects, argv, pipe, sets) if asking else None
+        measured = pool.submit(_measured, argv, pipe, sets) if asking else None
         found = version.result()
-        if objects is None and found != known["version"]:
-            objects = pool.submit(_measured_objects, argv, pipe, sets)
+        if measured is None and found != known["version"]:
+            measured = pool.submit(_measured, argv, pipe, sets)
         return {
             "command": argv,
             "version": found,
             "python": cellprofiler.python_version(argv),
             "question": imagelist.digest(question),
-            "objects": objects.result() if objects else known["objects"],
+            **(measured.result() if measured else {k: known[k] for k in _MEASURED if k in known}),
         }
 
 
@@ -65,8 +67,12 @@ def measurements(
             raise BpcpError(error.code, what, "bpcp check says more") from None
 
 
-def _measured_objects(argv: Sequence[str], pipe: Pipeline, sets: ImageSets) -> list[str]:
-    return list(dict.fromkeys(name for name, _ in measurements(argv, pipe, sets)))
+def _measured(argv: Sequence[str], pipe: Pipeline, sets: ImageSets) -> Json:
+    found = measurements(argv, pipe, sets)
+    return {
+        "objects": list(dict.fromkeys(name for name, _ in found)),
+        "widest": widths.widest(pipe, found),
+    }
 
 
 def expected_tables(pipe: Pipeline, objects: Sequence[str]) -> list[Json]:

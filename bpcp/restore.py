@@ -96,7 +96,7 @@ class Restorer:
     group_starts : tuple of int
         The ImageNumber of each group's first image set, ascending, and one past the last.
     typed : frozenset of str
-        Columns that come from the image list: spelled by its types, never by what was seen.
+        Columns that are text in the image list: spelled as there, never by what was seen.
     text : callable
         Makes the user's own pipeline of one that CellProfiler ran and wrote down.
     shows_batch : bool
@@ -104,6 +104,8 @@ class Restorer:
     packed : mapping of int to str
         By ImageNumber: how image sets are packed today. That depends on the whole list of files,
         which may have changed since some chunks were done.
+    listed_groups : tuple of (int, int or None)
+        Group_Number and Group_Index of each image set where the image list brings them.
     """
 
     analysis: str
@@ -112,9 +114,17 @@ class Restorer:
     text: Callable[[str], str] = str
     shows_batch: bool = False
     packed: Mapping[int, str] = field(default_factory=dict)
+    listed_groups: tuple[tuple[int, int | None], ...] = ()
 
     def group(self, name: str, number: int) -> str:
-        """Give a Group_ measurement of an image set."""
+        """Give a Group_ measurement of an image set; "" where it has none.
+
+        A list's Group_Length is never taken: LoadData gives the lengths of the sorted groups one
+        after the other, also where the image sets do not stand in that order.
+        """
+        if self.listed_groups and name != "Length":
+            given = self.listed_groups[number - 1][("Number", "Index").index(name)]
+            return "" if given is None else str(given)
         at = bisect_right(self.group_starts, number) - 1
         start, end = self.group_starts[at], self.group_starts[at + 1]
         return str({"Number": at + 1, "Index": number - start + 1, "Length": end - start}[name])
