@@ -102,7 +102,7 @@ plan=() access=() formats=()
 # add_format NAME -- asks for tables in one more format
 add_format() {
   case $1 in
-    csv | parquet | sqlite) formats+=("$1") ;;
+    csv | parquet | sqlite) formats+=("$1") plan+=("--format=$1") ;;
     *) die 64 "--format $1: there is no such format" "csv, parquet, sqlite" ;;
   esac
 }

@@ -114,11 +114,14 @@ class Batch:
         Of each column.
     groups : list of tuple of str
         The group of each row; one for all where the pipeline does not group.
+    numbered : list of tuple of str
+        Group_Number, Group_Index and Group_Length of each row; "" where the file lacks one.
     """
 
     images: ImageList
     types: tuple[Type, ...]
     groups: list[Row]
+    numbered: list[Row]
 
 
 def packing(path: Path) -> str | None:
@@ -169,13 +172,13 @@ def read(path: Path) -> Batch:
             if numbers
             else f"{path}: no image sets in it",
         )
-    groups: list[Row] = [(n,) for n in columns.get(_GROUP[0], (0, [""] * len(numbers)))[1]]
-    for name in _GROUP:
-        columns.pop(name, None)
+    none = (Type.TEXT, [""] * len(numbers))
+    numbered = list(zip(*(columns.pop(name, none)[1] for name in _GROUP), strict=True))
+    groups: list[Row] = [row[:1] for row in numbered]
     header = tuple(columns)
     rows = tuple(zip(*(cells for _, cells in columns.values()), strict=True))
     types = tuple(kind for kind, _ in columns.values())
-    return Batch(ImageList(header, rows, tuple(numbers)), types, groups)
+    return Batch(ImageList(header, rows, tuple(numbers)), types, groups, numbered)
 
 
 def _column(group: Any, numbers: Sequence[int]) -> tuple[Type, list[str]]:

@@ -7,6 +7,7 @@ merge; so a list that grew, shrank or was sorted anew costs only the image sets 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -58,7 +59,7 @@ def order(sets: ImageSets, pipe: pipeline.Pipeline, group_by: Sequence[str]) -> 
     asked = imagelist.group_values(images.header, types, images.rows, group_by)
     if sets.groups is None:
         own = imagelist.group_values(images.header, types, images.rows, pipe.group_keys)
-        at = imagelist.numbering(own)
+        at = imagelist.numbering(own, images.header)
     else:
         own, at = sets.groups, list(range(len(images.rows)))
     alone: list[Row] = [(str(place),) for place in range(len(at))]
@@ -295,14 +296,47 @@ def chunks_of(
 
 
 def units_of(groups: Sequence[Row]) -> list[tuple[int, int]]:
-    """Give the runs of rows of one group, as 1-based first and last."""
+    """Give the runs of rows that part no group, as 1-based first and last.
+
+    Groups that lie across each other, as where the list itself numbers them, make one run.
+    """
+    last = {group: i for i, group in enumerate(groups, 1)}
     units: list[tuple[int, int]] = []
+    end = 0
     for i, group in enumerate(groups, 1):
-        if i > 1 and group == groups[i - 2]:
+        if i <= end:
             units[-1] = (units[-1][0], i)
         else:
             units.append((i, i))
+        end = max(end, last[group])
     return units
+
+
+def group_sizes(cut: Cut) -> list[int]:
+    """Count the image sets of each group that CellProfiler makes, in the order of the groups."""
+    if cut.batched:
+        return [last - first + 1 for first, last in units_of(cut.own)]
+    return [size for _, size in sorted(Counter(cut.own).items())]
+
+
+def listed_groups(cut: Cut) -> list[tuple[int, int | None]] | None:
+    """Give each image set's Group_Number and Group_Index where the list brings them, else None.
+
+    CellProfiler takes both from the list. Where it has no Group_Index, the image set that is
+    processed first has both anew, and no other has a Group_Index; source: pipeline/_pipeline.py
+    (prepare_run, group).
+    """
+    header = cut.images.header
+    number, index = imagelist.GROUP_COLUMNS[:2]
+    if cut.batched or number not in header:
+        return None
+    at = header.index(number)
+    numbers = [int(row[at]) for row in cut.images.rows]
+    if index in header:
+        at = header.index(index)
+        return [(n, int(row[at])) for n, row in zip(numbers, cut.images.rows, strict=True)]
+    first = min(range(len(numbers)), key=lambda i: cut.own[i])
+    return [(1, 1) if i == first else (n, None) for i, n in enumerate(numbers)]
 
 
 def witness_is_apart(cut: Cut, chunk: Chunk, keys: Sequence[str]) -> bool:
@@ -310,12 +344,20 @@ def witness_is_apart(cut: Cut, chunk: Chunk, keys: Sequence[str]) -> bool:
     if chunk.witness is None or not keys:
         return True
     rows = [*chunk.rows, chunk.witness]
-    groups = imagelist.group_values(cut.images.header, cut.types, rows, keys)
-    return groups[-1] not in groups[:-1] and imagelist.numbering(groups) == list(range(len(rows)))
+    header = cut.images.header
+    groups = imagelist.group_values(header, cut.types, rows, keys)
+    in_order = imagelist.numbering(groups, header) == list(range(len(rows)))
+    return groups[-1] not in groups[:-1] and in_order
 
 
-def contiguous(chunks: Sequence[list[int]]) -> list[list[int]]:
-    """Cut chunks where their rows don't lie together, for `-f` and `-l` name a range."""
+def contiguous(chunks: Sequence[list[int]], bonds: Sequence[Row]) -> list[list[int]]:
+    """Cut chunks where their rows don't lie together, for `-f` and `-l` name a range.
+
+    Parameters
+    ----------
+    bonds : sequence of tuple of str
+        As `Cut.bonds`: chunks are joined where a bond lies across other rows.
+    """
     found: list[list[int]] = []
     for chunk in chunks:
         start = 0
@@ -323,4 +365,13 @@ def contiguous(chunks: Sequence[list[int]]) -> list[list[int]]:
             if i == len(chunk) or chunk[i] != chunk[i - 1] + 1:
                 found.append(chunk[start:i])
                 start = i
-    return sorted(found)
+    last = {bond: place for place, bond in enumerate(bonds)}
+    joined: list[list[int]] = []
+    end = -1
+    for piece in sorted(found):
+        if piece[0] <= end:
+            joined[-1] += piece
+        else:
+            joined.append(piece)
+        end = max(end, *(last[bonds[place]] for place in piece))
+    return joined

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
 from pathlib import Path
 
-from bpcp import cellprofiler, imagelist
+from bpcp import cellprofiler, imagelist, widths
 from bpcp.check.modules import skipping_flags
 from bpcp.database import file as database
 from bpcp.errors import BpcpError
@@ -42,9 +42,11 @@ LoadData:[module_num:1|svn_version:'Unknown'|variable_revision_number:6|show_win
     Rescale intensities?:Yes
 """
 
+_MEASURED = ("objects", "widest")
+
 
 def ask(pipe: Pipeline, sets: ImageSets, old: Json, settings: Settings) -> Json:
-    """Find out which CellProfiler runs, and which objects the pipeline measures."""
+    """Find out which CellProfiler runs, and what the pipeline measures: objects, columns."""
     argv = cellprofiler.command()
     # also where it need not be asked this time
     sweep("asked")
@@ -55,16 +57,16 @@ def ask(pipe: Pipeline, sets: ImageSets, old: Json, settings: Settings) -> Json:
         version = pool.submit(cellprofiler.version, argv)
         asking = settings.ask_again or known.get("question") != imagelist.digest(question)
         folder = settings.input_folder
-        objects = pool.submit(_measured_objects, argv, pipe, sets, folder) if asking else None
+        measured = pool.submit(_measured, argv, pipe, sets, folder) if asking else None
         found = version.result()
-        if objects is None and found != known["version"]:
-            objects = pool.submit(_measured_objects, argv, pipe, sets, folder)
+        if measured is None and found != known["version"]:
+            measured = pool.submit(_measured, argv, pipe, sets, folder)
         return {
             "command": argv,
             "version": found,
             "python": cellprofiler.python_version(argv),
             "question": imagelist.digest(question),
-            "objects": objects.result() if objects else known["objects"],
+            **(measured.result() if measured else {k: known[k] for k in _MEASURED if k in known}),
         }
 
 
@@ -123,12 +125,6 @@ def unreadable(paths: Sequence[str]) -> dict[str, str] | None:
     return {path: error for path, error in zip(paths, errors, strict=True) if error}
 
 
-def _measured_objects(
-    argv: Sequence[str], pipe: Pipeline, sets: ImageSets, input_folder: Path | None
-) -> list[str]:
-    return list(dict.fromkeys(name for name, _ in measurements(argv, pipe, sets, input_folder)))
-
-
 def measuring_modules(pipe: Pipeline) -> list[str]:
     """Name the modules whose ModuleError_ and ExecutionTime_ a process measures: "03FlagImage".
 
@@ -146,6 +142,16 @@ def skips(pipe: Pipeline) -> list[Json]:
         for m in pipe.named("FlagImage")
         for measurement, flag in skipping_flags(m)
     ]
+
+
+def _measured(
+    argv: Sequence[str], pipe: Pipeline, sets: ImageSets, input_folder: Path | None
+) -> Json:
+    found = measurements(argv, pipe, sets, input_folder)
+    return {
+        "objects": list(dict.fromkeys(name for name, _ in found)),
+        "widest": widths.widest(pipe, found),
+    }
 
 
 def expected_tables(pipe: Pipeline, objects: Sequence[str]) -> list[Json]:

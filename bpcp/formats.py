@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from typing import Any
 from bpcp import tables
 from bpcp.errors import BpcpError, Exit
 from bpcp.tables import Shape, Spelling
+from bpcp.widths import check_sqlite
 from bpcp.workspace import Json, Workspace, read_json
 
 _BATCH_ROWS = 2000
-_SQLITE_COLUMNS = 2000
 # LoadData's types of a column of the image list, see imagelist.Type
 _LISTED = {"INTEGER": Spelling.INTEGER, "FLOAT": Spelling.FLOAT, "TEXT": Spelling.TEXT}
 
@@ -42,15 +42,27 @@ def write(workspace: Workspace, merged: dict[str, Json], formats: Sequence[str])
     found = []
     if "parquet" in formats:
         for path, known in merged.items():
-            found.append(_write_parquet(workspace.analysis / path, _columns(known, listed)))
+            target = workspace.analysis / f"{stem(path, merged)}.parquet"
+            columns = _columns(known, listed)
+            found.append(_write_parquet(workspace.analysis / path, target, columns))
     if "sqlite" in formats and merged:
         found.append(_write_sqlite(workspace, merged, listed))
     return found
 
 
+def stem(path: str, paths: Collection[str]) -> str:
+    """Give what a table is called in other formats: without .csv, unless another would be, too."""
+    short = str(Path(path).with_suffix(""))
+    alike = sum(str(Path(other).with_suffix("")) == short for other in paths)
+    return path if alike > 1 else short
+
+
 def _columns(known: Json, listed: dict[str, Spelling]) -> dict[str, Spelling]:
-    """Give each column's type: the image list's where it comes from there, else what was seen."""
-    columns = {n: listed.get(n, Spelling(s)) for n, s in known["columns"].items()}
+    """Give each column's type: what was seen, and for what the image list brings the wider one."""
+    columns = {
+        n: tables.unite([listed.get(n, Spelling.BLANK), Spelling(s)])
+        for n, s in known["columns"].items()
+    }
     if known["kind"] == "relationship":
         columns["Relationship"] = Spelling.TEXT
     return columns
@@ -71,14 +83,13 @@ def _shape(path: Path) -> Shape:
     return shape
 
 
-def _write_parquet(path: Path, columns: dict[str, Spelling]) -> Path:
+def _write_parquet(path: Path, target: Path, columns: dict[str, Spelling]) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     kinds = {Spelling.INTEGER: pa.int64(), Spelling.FLOAT: pa.float64()}
     schema = pa.schema([(name, kinds.get(how, pa.string())) for name, how in columns.items()])
     hows = list(columns.values())
-    target = path.with_suffix(".parquet")
     temporary = target.with_name(f".{target.name}.writing")
     body = tables.rows(path, _shape(path))
     try:
@@ -114,14 +125,9 @@ def _write_sqlite(
     try:
         for path, known in merged.items():
             columns = _columns(known, listed)
-            if len(columns) > _SQLITE_COLUMNS:
-                raise BpcpError(
-                    Exit.CANNOT_CREATE,
-                    f"{path} has {len(columns)} columns, SQLite takes {_SQLITE_COLUMNS}",
-                    "use --format parquet",
-                )
+            check_sqlite(path, len(columns))
             hows = list(columns.values())
-            name = _quoted(str(Path(path).with_suffix("")))
+            name = _quoted(stem(path, merged))
             fields = ", ".join(
                 f"{_quoted(c)} {kinds.get(h, 'TEXT')}"
                 for c, h in zip(_distinct(columns), hows, strict=True)

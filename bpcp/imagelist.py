@@ -29,6 +29,9 @@ _FILE_COLUMNS = (
     ("FileName_", "PathName_", "URL_"),
     ("ObjectsFileName_", "ObjectsPathName_", "ObjectsURL_"),
 )
+# What LoadData takes for whole numbers whatever a list says; source: pipeline/_pipeline.py
+# (get_measurement_columns).
+GROUP_COLUMNS = ("Group_Number", "Group_Index", "Group_Length")
 _ROW_TAGS = ("wellrow", "well_row", "row")
 _COLUMN_TAGS = ("wellcol", "well_col", "wellcolumn", "well_column", "column", "col")
 _REMOTE = re.compile(r"^(https?|ftp|s3|gs|omero|omero-3d):", re.IGNORECASE)
@@ -135,7 +138,26 @@ def read(path: Path) -> ImageList:
     doubled = sorted({c for c in header if header.count(c) > 1})
     if doubled:
         raise BpcpError(Exit.MALFORMED_INPUT, f"{path}: two columns are named {doubled[0]}")
+    for name, wrong in no_integers(header, rows).items():
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"{path}, line {lines[wrong[0]]}: {name} is {rows[wrong[0]][header.index(name)]!r},"
+            " and LoadData takes only whole numbers there",
+            "write whole numbers, or delete the column",
+        )
     return ImageList(header, tuple(rows), tuple(lines))
+
+
+def no_integers(header: Row, rows: Sequence[Row]) -> dict[str, list[int]]:
+    """Give the indexes of the rows whose Group_ columns make LoadData fail, by column."""
+    found: dict[str, list[int]] = {}
+    for at, name in enumerate(header):
+        for i, row in enumerate(rows if name in GROUP_COLUMNS else ()):
+            try:
+                int(row[at])
+            except ValueError:
+                found.setdefault(name, []).append(i)
+    return found
 
 
 def to_column(name: str) -> str:
@@ -169,7 +191,9 @@ def cell_type(cell: str) -> Type:
 def column_types(header: Row, rows: Iterable[Row]) -> tuple[Type, ...]:
     """Give each column's type over the rows, as LoadData would; length as the header."""
     types = [_named_type(name) for name in header]
-    open_columns = [i for i, t in enumerate(types) if t != Type.TEXT]
+    open_columns = [
+        i for i, t in enumerate(types) if t != Type.TEXT and header[i] not in GROUP_COLUMNS
+    ]
     seen: list[set[str]] = [set() for _ in header]
     for row in rows:
         for i in open_columns:
@@ -239,15 +263,18 @@ def _key_columns(header: Row, key: str) -> tuple[int, ...]:
     return (ImageList(header, (), ()).column(name),)
 
 
-def numbering(groups: Sequence[Row]) -> list[int]:
+def numbering(groups: Sequence[Row], header: Row = ()) -> list[int]:
     """Give the rows in the order of their ImageNumbers.
 
     Returns
     -------
     list of int
         Indexes of rows, 0-based: the row at place k has ImageNumber k + 1. CellProfiler numbers by
-        the sorted groups, and in the order of the file within each.
+        the sorted groups, and in the order of the file within each; by the file alone where it has
+        a column Group_Number. Source: pipeline/_pipeline.py (prepare_run).
     """
+    if GROUP_COLUMNS[0] in header:
+        return list(range(len(groups)))
     return sorted(range(len(groups)), key=lambda i: groups[i])
 
 

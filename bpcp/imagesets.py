@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -142,12 +143,38 @@ def of_run(
         else batch_file(workspace, pipe, settings)
     )
     found = batch.read(made.path)
+    if pipe.reads_list:
+        _check_groups(made.path, found, pipe)
     every = moved(found.images, settings.moved)
     images, notes = _selected(every, workspace, settings)
     keep = list(images.lines) if len(images.lines) < len(every.lines) else None
     groups = [found.groups[n - 1] for n in images.lines]
     unused = _unused(workspace, pipe, every, settings)
     return ImageSets(images, found.types, groups, made, keep, notes, unused=unused)
+
+
+def _check_groups(path: Path, found: batch.Batch, pipe: Pipeline) -> None:
+    """Refuse a batch file with numbers of groups that came with load_data.csv.
+
+    They say nothing of what the pipeline groups, and can't be made anew from the file.
+    """
+    images = found.images
+    own = imagelist.group_values(images.header, found.types, images.rows, pipe.group_keys)
+    sizes = Counter(own)
+    ranks = {group: rank for rank, group in enumerate(sorted(sizes), 1)}
+    seen: Counter[Row] = Counter()
+    for n, (group, given) in enumerate(zip(own, found.numbered, strict=True), 1):
+        seen[group] += 1
+        wanted = (str(ranks[group]), str(seen[group]), str(sizes[group]))
+        if any(a and a != b for a, b in zip(given, wanted, strict=True)):
+            raise BpcpError(
+                Exit.MALFORMED_INPUT,
+                f"{path}: image set {n} has Group_Number, Group_Index and Group_Length"
+                f" {', '.join(given)}, and by the pipeline's own groups it is {', '.join(wanted)}:"
+                " the numbers came with load_data.csv",
+                "run the pipeline with load_data.csv itself; or make the batch file of a list"
+                " without these columns",
+            )
 
 
 def _unused(workspace: Workspace, pipe: Pipeline, images: ImageList, settings: Settings) -> str:

@@ -22,6 +22,7 @@ from bpcp import __version__, contested, experiment, imagelist, tables
 from bpcp.database import once
 from bpcp.database.merge import merge_database
 from bpcp.errors import BpcpError, Exit, Parser, run_main
+from bpcp.imagelist import Type
 from bpcp.publish import sha256
 from bpcp.restore import DamagedTableError, Restorer, Run, Source, Table, restored, runs
 from bpcp.subfolders import Families, with_empty
@@ -40,6 +41,7 @@ from bpcp.workspace import (
 
 # What waits with the tables and is none: databases have a format of their own.
 _NO_TABLES = (Kind.DATABASE.value, Kind.PROPERTIES.value)
+_EXPERIMENT = ["Experiment"]
 FORMATS = ("csv", "parquet", "sqlite")
 
 
@@ -82,11 +84,14 @@ def sources(workspace: Workspace, plan: Sequence[Planned]) -> list[Source]:
             f"{left} of {len(plan)} chunks are not done, so there is nothing to merge yet",
             "run the same ./run_analysis_pipeline.sh command again: it goes on where it stopped",
         )
-    return with_empty(_one_experiment(found), read_json(workspace.run) or {})
+    run = read_json(workspace.run) or {}
+    declared = run.get("tables", [])
+    patterns = [t["pattern"] for t in declared if t["objects"] == _EXPERIMENT]
+    return with_empty(_one_experiment(found, patterns), run)
 
 
-def _one_experiment(found: Sequence[Source]) -> list[Source]:
-    """Put experiment tables of one name at one path: where the first image set's metadata put it.
+def _one_experiment(found: Sequence[Source], patterns: Sequence[str]) -> list[Source]:
+    """Put the experiment tables of one export at one path: where the first image set put it.
 
     A process writes one such table, into the folder that its own first image set names.
     """
@@ -96,7 +101,8 @@ def _one_experiment(found: Sequence[Source]) -> list[Source]:
         elsewhere = {}
         for path, summary in source.summaries.items():
             if summary.shape.kind is Kind.EXPERIMENT:
-                elsewhere[homes.setdefault(Path(path).name, path)] = path
+                export = tables.nearest(path, patterns) or Path(path).name
+                elsewhere[homes.setdefault(export, path)] = path
         moved = {own: home for home, own in elsewhere.items()}
         summaries = {moved.get(path, path): s for path, s in source.summaries.items()}
         placed.append(replace(source, summaries=summaries, elsewhere=elsewhere))
@@ -289,11 +295,13 @@ def _restorer(workspace: Workspace) -> Restorer:
     return Restorer(
         str(workspace.analysis),
         tuple(accumulate(run["group_sizes"], initial=1)),
-        frozenset(run["columns"]),
+        # numbers are spelled as what was measured over them
+        frozenset(name for name, kind in run["columns"].items() if kind == Type.TEXT.name),
         experiment.own_text(run),
         shows_batch=run.get("batch") == "given",
         packed=_packed(workspace, run),
         nulls=tuple(t["pattern"] for t in run.get("tables", []) if t.get("nulls")),
+        listed_groups=tuple(map(tuple, run.get("group_numbers") or ())),
     )
 
 

@@ -72,9 +72,14 @@ class Table:
         """Give a regular expression for the paths that the tags may make."""
         out, end = [], 0
         for tag in TAG.finditer(self.path):
-            out += [re.escape(self.path[end : tag.start()]), ".*"]
+            out += [_literal(self.path[end : tag.start()]), ".*"]
             end = tag.end()
-        return "".join([*out, re.escape(self.path[end:])])
+        return "".join([*out, _literal(self.path[end:])])
+
+
+def _literal(text: str) -> str:
+    """Give a regular expression for what no tag fills; two backslashes are one to CellProfiler."""
+    return re.escape(text.replace("\\\\", "\\"))
 
 
 @dataclass(frozen=True)
@@ -145,22 +150,23 @@ class Pipeline:
             65 where one writes to a fixed folder: chunks would overwrite each other there.
         """
         for module in self.named("ExportToSpreadsheet"):
-            folder = _output_folder(module)
-            prefix = (
-                module.get("Filename prefix") if _yes(module, "Add a prefix to file names?") else ""
-            )
-            extension = (
-                "csv" if module.get("Select the column delimiter").startswith("Comma") else "txt"
-            )
-            if _yes(module, "Export all measurement types?"):
-                nulls = module.get("Representation of Nan/Inf") == "Null"
-                yield Table(f"{folder}{prefix}*.{extension}", (), nulls)
-                # this one knows no metadata: its folder ends where the first tag begins
-                above = folder[: tag.start()] if (tag := TAG.search(folder)) else folder
-                above = above[: above.rfind("/") + 1]
-                yield Table(f"{above}{prefix}Experiment.{extension}", ("Experiment",))
-                continue
-            yield from _named_tables(module, folder + prefix, extension)
+            yield from tables_of(module)
+
+
+def tables_of(module: Module) -> Iterator[Table]:
+    """Give what an ExportToSpreadsheet will write; see `Pipeline.tables`."""
+    folder = _output_folder(module)
+    prefix = module.get("Filename prefix") if _yes(module, "Add a prefix to file names?") else ""
+    extension = "csv" if module.get("Select the column delimiter").startswith("Comma") else "txt"
+    if not _yes(module, "Export all measurement types?"):
+        yield from _named_tables(module, folder + prefix, extension)
+        return
+    nulls = module.get("Representation of Nan/Inf") == "Null"
+    yield Table(f"{folder}{prefix}*.{extension}", (), nulls)
+    # this one knows no metadata: its folder ends above the first tag of the newer kind
+    above, tag, _ = folder.partition("\\g<")
+    above = above[: above.rfind("/") + 1] if tag else folder
+    yield Table(f"{above}{prefix}Experiment.{extension}", ("Experiment",))
 
 
 def _named_tables(module: Module, start: str, extension: str) -> Iterator[Table]:
@@ -177,9 +183,15 @@ def _named_tables(module: Module, start: str, extension: str) -> Iterator[Table]
         if tables and shares == "Yes" and all(map(is_objects, (name, tables[-1].objects[-1]))):
             tables[-1] = Table(tables[-1].path, (*tables[-1].objects, name), nulls)
         else:
-            path = start + (f"{name}.{extension}" if automatic == "Yes" else file)
+            path = _joined(start + (f"{name}.{extension}" if automatic == "Yes" else file))
             tables.append(Table(path, (name,), nulls))
     yield from tables
+
+
+def _joined(path: str) -> str:
+    """Give a path without the folders that are none: "./a//b/" is "a/b/"."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return "/".join(parts) + ("/" if parts and path.endswith("/") else "")
 
 
 def is_objects(name: str) -> bool:
@@ -200,7 +212,7 @@ def _output_folder(module: Module) -> str:
         and not folder.startswith("/")
         and ".." not in Path(folder).parts
     ):
-        return re.sub(r"^(\./|\.$)", "", folder).rstrip("/") + "/"
+        return _joined(folder + "/")
     raise BpcpError(
         Exit.MALFORMED_INPUT,
         f"ExportToSpreadsheet (module {module.number}) writes to: {kind} {folder}".rstrip(),

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bpcp import (
@@ -23,6 +24,7 @@ from bpcp import (
     preflight,
     stale,
     vet,
+    widths,
 )
 from bpcp.check.findings import bad_lines
 from bpcp.cut import (
@@ -31,8 +33,9 @@ from bpcp.cut import (
     boundaries,
     chunks_of,
     contiguous,
+    group_sizes,
+    listed_groups,
     order,
-    units_of,
     witness_is_apart,
 )
 from bpcp.errors import BpcpError, Exit, Parser, run_main
@@ -152,10 +155,11 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     users = binding.place_users(pipe)
     whole = bool(users or sets.made)
     keys = pipe.group_keys
-    chunks = list(chunks_of(cut, contiguous(places) if whole else places, whole, recipe, keys))
+    bounded = partial(contiguous, bonds=cut.bonds)
+    chunks = list(chunks_of(cut, bounded(places) if whole else places, whole, recipe, keys))
     if not all(witness_is_apart(cut, c, keys) for c in chunks):
         whole = True
-        chunks = list(chunks_of(cut, contiguous(places), whole, recipe))
+        chunks = list(chunks_of(cut, bounded(places), whole, recipe))
     stages = _is_elsewhere(images, settings, remote) and not pipe.follows_folders()
     run: Json = {
         "bpcp": __version__,
@@ -186,7 +190,8 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "cutting": _cutting(settings),
         "chunks": len(chunks),
         "group_keys": list(pipe.group_keys),
-        "group_sizes": [last - first + 1 for first, last in units_of(cut.own)],
+        "group_sizes": group_sizes(cut),
+        "group_numbers": listed_groups(cut),
         "reads_whole_list": whole,
         "cellprofiler": asked,
         "modules": engine.measuring_modules(pipe),
@@ -415,6 +420,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--retries", type=int, default=RETRIES)
     parser.add_argument("--stall-min", type=float, default=STALL_MIN)
     parser.add_argument("--slots", type=int, default=0)
+    parser.add_argument(
+        "--format", action="append", choices=("csv", "parquet", "sqlite"), default=[]
+    )
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("-q", "--quiet", action="store_true")
     return parser.parse_args(argv)
@@ -429,9 +437,11 @@ def main(argv: Sequence[str]) -> int:
     with background.tidily():
         if args.dry_run:
             plan = make(workspace, pipe, settings)
+            _check_formats(plan, args.format)
         else:
             with locked(workspace):
                 plan = make(workspace, pipe, settings)
+                _check_formats(plan, args.format)
                 plan_files.write(workspace, plan)
                 dropped = stale.drop(
                     workspace, plan.planned, plan.run, plan.remote, {**plan.bad, **plan.refused}
@@ -456,6 +466,12 @@ def main(argv: Sequence[str]) -> int:
             label = explain.label(plan.vetted.sets.images.header, chunk)
             print(f"{chunk.id}\t{len(numbers)}\t{numbers[0]}\t{numbers[-1]}\t{label}\t{state}")
     return Exit.OK
+
+
+def _check_formats(plan: Plan, formats: Sequence[str]) -> None:
+    # known by CellProfiler's answer, unless an older bpcp asked for it
+    if "sqlite" in formats and "widest" in plan.run["cellprofiler"]:
+        widths.check_sqlite(*plan.run["cellprofiler"]["widest"])
 
 
 if __name__ == "__main__":

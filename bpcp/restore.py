@@ -104,7 +104,7 @@ class Restorer:
     group_starts : tuple of int
         The ImageNumber of each group's first image set, ascending, and one past the last.
     typed : frozenset of str
-        Columns that come from the image list: spelled by its types, never by what was seen.
+        Columns that are text in the image list: spelled as there, never by what was seen.
     text : callable
         Makes the user's own pipeline of one that CellProfiler ran and wrote down.
     shows_batch : bool
@@ -114,6 +114,8 @@ class Restorer:
         which may have changed since some chunks were done.
     nulls : tuple of str
         Regular expressions for the paths of tables that have nothing where others have "nan".
+    listed_groups : tuple of (int, int or None)
+        Group_Number and Group_Index of each image set where the image list brings them.
     """
 
     analysis: str
@@ -123,6 +125,7 @@ class Restorer:
     shows_batch: bool = False
     packed: Mapping[int, str] = field(default_factory=dict)
     nulls: tuple[str, ...] = ()
+    listed_groups: tuple[tuple[int, int | None], ...] = ()
 
     def missing(self, table: Table, column: str) -> str:
         """Give what stands in a column for an image set of which nothing there was measured."""
@@ -131,7 +134,14 @@ class Restorer:
         return "" if any(re.fullmatch(p, table.path, re.DOTALL) for p in self.nulls) else "nan"
 
     def group(self, name: str, number: int) -> str:
-        """Give a Group_ measurement of an image set."""
+        """Give a Group_ measurement of an image set; "" where it has none.
+
+        A list's Group_Length is never taken: LoadData gives the lengths of the sorted groups one
+        after the other, also where the image sets do not stand in that order.
+        """
+        if self.listed_groups and name != "Length":
+            given = self.listed_groups[number - 1][("Number", "Index").index(name)]
+            return "" if given is None else str(given)
         at = bisect_right(self.group_starts, number) - 1
         start, end = self.group_starts[at], self.group_starts[at + 1]
         return str({"Number": at + 1, "Index": number - start + 1, "Length": end - start}[name])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as Set
@@ -44,6 +45,16 @@ class Spelling(str, Enum):
 
 
 _BLOCK_ROWS = 1000
+# Characters by which a file is taken for text.
+_SAMPLE = 4096
+_LONGEST_HEADER = 1 << 24
+_LIKE_A_TABLE = re.compile(r"ImageNumber|\AKey.Value|\AModule.Module Number")
+_IN_NUMBERS = "0123456789+-.einfa"
+_DELIMITERS = (",", "\t", ";", "|")
+# What stands between names, if it is none of these.
+_BESIDE_A_NAME = re.compile(
+    r"([^ \r\n]?)ImageNumber([^ \r\n]?)|\AKey(.)Value|\AModule(.)Module Number"
+)
 # What no name holds, between a column's name and how often it stood there before.
 _AGAIN = "\x1f"
 _RELATIONSHIP_HEADER = ["Module", "Module Number", "Relationship"]
@@ -156,11 +167,19 @@ def _packed(path: Path) -> Path:
 
 
 def recognise(path: Path) -> Shape | None:
-    """Tell what kind of table a file is, from its first lines; None where it is none."""
-    if path.suffix.lower() not in (".csv", ".txt", ".tsv"):
-        return None
+    """Tell what kind of table a file is, from its first lines; None where it is none.
+
+    A pipeline may give tables any name, and any character between their cells.
+    """
     with open_table(path) as file:
-        for delimiter in (",", "\t", ";", "|", " "):
+        if "\0" in file.read(_SAMPLE):
+            return None
+        file.seek(0)
+        start = file.readline(_LONGEST_HEADER) + file.readline(_LONGEST_HEADER)
+        if not _LIKE_A_TABLE.search(start):
+            return None
+        others = (c for found in _BESIDE_A_NAME.findall(start) for c in found if c)
+        for delimiter in dict.fromkeys((*_DELIMITERS, *others)):
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter)
             first = next(reader, [])
@@ -182,6 +201,12 @@ def recognise(path: Path) -> Shape | None:
                 both = [f"{a}\t{b}" for a, b in zip(first, second, strict=True)]
                 return Shape(Kind.OBJECT, delimiter, 2, _distinct(both))
     return None
+
+
+def nearest(name: str, patterns: Iterable[str]) -> str | None:
+    """Give the pattern that fits a file's name best: with the most that stands there as it is."""
+    fits = [p for p in patterns if re.fullmatch(p, name, re.DOTALL)]
+    return max(fits, key=lambda p: len(p.replace(".*", "")), default=None)
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
@@ -219,7 +244,7 @@ def rows(path: Path, shape: Shape) -> Iterator[list[str]]:
 
 def is_number_table(summary: Summary) -> bool:
     """Tell whether no cell of a table can hold a quote, a delimiter or a line break."""
-    return Spelling.TEXT not in summary.spellings
+    return Spelling.TEXT not in summary.spellings and summary.shape.delimiter not in _IN_NUMBERS
 
 
 def summarise(path: Path, shape: Shape, skipped: frozenset[int] = frozenset()) -> Summary:

@@ -14,9 +14,10 @@ from bpcp.audit.changed import find_change
 from bpcp.audit.count import Break, Content
 from bpcp.audit.image_sets import Account
 from bpcp.audit.outcome import Fault, Outcome, Remedies, counted
+from bpcp.formats import stem
 from bpcp.publish import sha256
 from bpcp.restore import Source
-from bpcp.tables import Kind, single
+from bpcp.tables import Kind, nearest, single
 from bpcp.workspace import Json, Workspace, to_ranges
 
 _NUMBER = re.compile(r"image set (\d+)")
@@ -139,22 +140,25 @@ def _stranger(tables: Tables, number: int) -> str:
 
 
 def _image_rows(tables: Tables, todo: str) -> Iterator[Fault]:
-    """Each image set stands once in the image tables of one name, over all subfolders."""
-    named: dict[str, list[str]] = {}
+    """Each image set stands once in the image tables of one export, over all subfolders."""
+    declared = tables.account.run.get("tables", [])
+    exports = Counter(t["pattern"] for t in declared if t["objects"] == ["Image"])
+    of_export: dict[str, list[str]] = {}
     for path in (*tables.found, *tables.missing):
         if tables.kind(path) is Kind.IMAGE:
-            named.setdefault(Path(path).name, []).append(path)
-    for name, paths in named.items():
+            export = nearest(path, exports) or Path(path).name
+            of_export.setdefault(export, []).append(path)
+    for export, paths in of_export.items():
         if any(path in tables.missing for path in paths):
             continue
         rows: Counter[int] = Counter()
         for path in paths:
             rows.update(tables.found[path].by_image)
-        where = paths[0] if len(paths) == 1 else name
+        where = paths[0] if len(paths) == 1 else Path(paths[0]).name
         for number in sorted(tables.account.good):
             if rows[number] == 0:
                 yield Fault("no row of this image set", todo, where, image_number=number)
-            elif rows[number] > 1 and len(paths) > 1:
+            elif rows[number] > max(exports[export], 1) and len(paths) > 1:
                 what = f"{rows[number]} rows of it, in several folders"
                 yield Fault(what, todo, where, image_number=number)
 
@@ -165,13 +169,11 @@ _ByImage = dict[int, int]
 def _objects(tables: Tables) -> tuple[dict[str, dict[str, _ByImage]], dict[str, _ByImage]]:
     """Give the rows of each kind of object by table, and what the image tables count of it."""
     rows_of: dict[str, dict[str, _ByImage]] = {}
-    for declared in tables.account.run.get("tables", []):
-        if len(declared["objects"]) != 1:
-            continue
-        pattern = re.compile(declared["pattern"], re.DOTALL)
-        for path in tables.of_kind(Kind.OBJECT):
-            if pattern.fullmatch(path):
-                rows_of.setdefault(declared["objects"][0], {})[path] = tables.found[path].by_image
+    last = {t["pattern"]: t["objects"] for t in tables.account.run.get("tables", [])}
+    for path in tables.of_kind(Kind.OBJECT):
+        objects = last.get(nearest(path, last) or "", ())
+        if len(objects) == 1:
+            rows_of.setdefault(objects[0], {})[path] = tables.found[path].by_image
     counts: dict[str, _ByImage] = {}
     for path in tables.of_kind(Kind.IMAGE):
         own = tables.numbers(path)
@@ -344,9 +346,9 @@ def other_formats(tables: Tables, known: Json, entries: dict[str, str]) -> Itera
             # of a table that was changed, what was made before says nothing
             if tables.kind(csv_path) in _NO_TEXT or tables.is_changed(csv_path):
                 continue
-            if is_parquet and str(Path(csv_path).with_suffix(".parquet")) != path:
+            table = stem(csv_path, [p for p in tables.merged if tables.kind(p) not in _NO_TEXT])
+            if is_parquet and f"{table}.parquet" != path:
                 continue
-            table = str(Path(csv_path).with_suffix(""))
             yield from _same_rows(tables, file, path, table, csv_path, content, todo)
 
 

@@ -13,7 +13,16 @@ from dataclasses import replace
 
 from bpcp import binding, imagelist
 from bpcp.beside import Places
-from bpcp.check import broken, databases, loading, names, places, saving, skipping
+from bpcp.check import (
+    broken,
+    databases,
+    loading,
+    names,
+    places,
+    saving,
+    skipping,
+    spreadsheets,
+)
 from bpcp.check.broken import of_broken
 from bpcp.check.databases import of_folder
 from bpcp.check.findings import Code, Finding, Severity
@@ -46,7 +55,6 @@ BATCH_FILES = Code(
 INTERACTIVE = Code(
     "pipeline-interactive", Severity.ERROR, "a module asks somebody at the screen, and nobody is"
 )
-GCT = Code("pipeline-gct", Severity.ERROR, "a GenePattern file, which bpcp can't merge")
 MYSQL = Code(
     "pipeline-mysql", Severity.ERROR, "many processes would write into one server's tables"
 )
@@ -81,8 +89,9 @@ NO_TABLES = Code(
 )
 CODES: tuple[Code, ...] = (
     NO_LOADER, MANY_LOADERS, *loading.CODES, *broken.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE,
-    *names.CODES, *places.CODES, *saving.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES,
-    CROP_FIRST, GROUPS, DIGITS, NUMBERS, *skipping.CODES, OVERWRITE, PREFIX, NO_TABLES,
+    *names.CODES, *places.CODES, *saving.CODES, *spreadsheets.CODES, MYSQL, DATABASE,
+    *databases.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS, NUMBERS, *skipping.CODES, OVERWRITE,
+    PREFIX, NO_TABLES,
 )  # fmt: skip
 
 _RANGED = "Process just a range of rows?"
@@ -119,6 +128,7 @@ def of_pipeline(
         *_interactive(pipe),
         *names.of_names(pipe, images),
         *places.of_places(pipe, where),
+        *spreadsheets.of_spreadsheets(pipe),
         *_exports(pipe),
         *databases.of_databases(pipe),
         *_together(pipe, images),
@@ -229,13 +239,6 @@ def _interactive(pipe: Pipeline) -> Iterator[Finding]:
 def _exports(pipe: Pipeline) -> Iterator[Finding]:
     spreadsheets, databases = pipe.named("ExportToSpreadsheet"), pipe.named("ExportToDatabase")
     for module in spreadsheets:
-        if module.get("Create a GenePattern GCT file?") == "Yes":
-            yield Finding(
-                GCT,
-                place(module),
-                "it writes a GenePattern file, which bpcp can't merge",
-                "set 'Create a GenePattern GCT file?' to No",
-            )
         prefix = module.get("Filename prefix")
         if module.get("Add a prefix to file names?") == "Yes" and prefix:
             yield Finding(

@@ -43,6 +43,9 @@ LONG_ROW = Code("list-long-row", Severity.WARNING, "a row has more cells than th
 NO_FILE = Code(
     "list-no-file", Severity.ERROR, "a row does not name an image's file", by_image_set=True
 )
+GROUP_NUMBER = Code(
+    "list-group-number", Severity.ERROR, "a Group_ column holds what is no whole number"
+)
 EMPTY_CELL = Code("list-empty-cell", Severity.WARNING, "metadata are empty in some rows")
 LINE_BREAK = Code("list-line-break", Severity.WARNING, "a cell holds a line break")
 SPACE = Code("list-space", Severity.WARNING, "cells begin or end with a space")
@@ -69,6 +72,7 @@ CODES = (
     SHORT_ROW,
     LONG_ROW,
     NO_FILE,
+    GROUP_NUMBER,
     EMPTY_CELL,
     LINE_BREAK,
     SPACE,
@@ -132,7 +136,6 @@ def of_list(path: Path, group_keys: Sequence[str] = ()) -> tuple[list[Finding], 
     if raw is None:
         return findings, None
     findings += _columns(raw)
-    unusable = bool({f.code for f in findings} & {NO_FILES_COLUMN, DOUBLED_COLUMN})
     if not raw.rows:
         if not any(f.code is SHORT_ROW for f in findings):
             findings.append(
@@ -140,7 +143,7 @@ def of_list(path: Path, group_keys: Sequence[str] = ()) -> tuple[list[Finding], 
             )
         return findings, None
     findings += _cells(raw)
-    if unusable:
+    if {f.code for f in findings} & {NO_FILES_COLUMN, DOUBLED_COLUMN, GROUP_NUMBER}:
         return findings, None
     images = ImageList(raw.header, raw.rows, raw.lines)
     lacking = {line for f in findings if f.code is NO_FILE for line in f.lines}
@@ -328,6 +331,16 @@ def _cells(raw: Raw) -> Iterator[Finding]:
                 "fill it in, or delete the column where nothing uses it",
                 tuple(empty),
             )
+    for name, at in imagelist.no_integers(raw.header, raw.rows).items():
+        cell = raw.rows[at[0]][raw.header.index(name)]
+        wrong = [lines[i] for i in at]
+        yield Finding(
+            GROUP_NUMBER,
+            f"line {wrong[0]}, {name}",
+            f"{cell!r} is no whole number, in {_rows(wrong)}; LoadData fails",
+            "write whole numbers, or delete the column: the pipeline makes its own groups",
+            tuple(wrong),
+        )
     known = raw.at(*_KNOWN)
     for i, name in enumerate(raw.header):
         broken, spaced, windows = [], [], []

@@ -7,6 +7,7 @@ sets; so the outputs themselves are read and counted.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -219,8 +220,11 @@ def judge(output: Path, declared: Declared, ran: Ran) -> Verdict:
     for number, module in ran.skipped.items():
         by = _skipped_by(declared, module, flagged.get(number, []))
         verdict.skipped.setdefault(by, []).append(number)
-    _check_image_numbers(verdict, ran.wanted)
-    verdict.objects = {name: sum(rows.values()) for name, rows in by_object.items()}
+    _check_image_numbers(verdict, ran.wanted, patterns)
+    alone = (t.objects[0] for t in declared.tables if len(t.objects) == 1)
+    verdict.objects = {
+        name: sum(by_object.get(name, {}).values()) for name in alone if name not in _NO_OBJECTS
+    }
     for found in databases.values():
         verdict.faults += found.faults
         verdict.objects = {**found.objects, **verdict.objects}
@@ -266,13 +270,12 @@ def _object_rows(
 ) -> dict[str, dict[int, int]]:
     """Count rows for each image set of the objects that have a table of their own."""
     found: dict[str, dict[int, int]] = {}
-    for pattern, declared in patterns:
-        if len(declared.objects) != 1 or declared.objects[0] in _NO_OBJECTS:
-            continue
-        rows = found.setdefault(declared.objects[0], {})
-        for name, summary in verdict.tables.items():
-            if pattern.fullmatch(name) and summary.shape.kind is Kind.OBJECT:
-                rows.update(summary.rows_by_image)
+    # of two exports to one name, the later one's table is there
+    last = {e.pattern: e.objects for _, e in patterns}
+    for name, summary in verdict.tables.items():
+        objects = last.get(tables.nearest(name, last) or "", ())
+        if len(objects) == 1 and summary.shape.kind is Kind.OBJECT:
+            found.setdefault(objects[0], {}).update(summary.rows_by_image)
     return found
 
 
@@ -346,24 +349,30 @@ def _check_count(verdict: Verdict, name: str, number: int, counted: str, rows: i
         )
 
 
-def _check_image_numbers(verdict: Verdict, wanted: set[int]) -> None:
-    """Each image set stands exactly once in the image tables of one name (over all subfolders)."""
-    by_name: dict[str, list[int]] = {}
+def _check_image_numbers(
+    verdict: Verdict, wanted: set[int], patterns: Sequence[tuple[re.Pattern[str], Expected]]
+) -> None:
+    """Each image set stands exactly once in the image tables of one export, wherever they are."""
+    exports = Counter(e.pattern for _, e in patterns if e.objects == ("Image",))
+    by_export: dict[str, tuple[str, list[int]]] = {}
     for name, summary in verdict.tables.items():
         numbers = [n for n, rows in summary.rows_by_image.items() for _ in range(rows)]
         if summary.shape.kind is Kind.IMAGE:
-            by_name.setdefault(Path(name).name, []).extend(numbers)
+            export = tables.nearest(name, exports) or name
+            by_export.setdefault(export, (Path(name).name, []))[1].extend(numbers)
         stray = set(numbers) - wanted
         if stray and summary.shape.kind is not Kind.RELATIONSHIP:
             verdict.faults.append(
                 f"{name} has rows of image set {min(stray)}, which was not asked for"
             )
-    for name, numbers in by_name.items():
+    for export, (name, numbers) in by_export.items():
         missing = wanted - set(numbers)
         if missing:
             verdict.faults.append(
                 f"{name} lacks {len(missing)} image sets, the first is {min(missing)}"
             )
-        doubled = len(numbers) - len(set(numbers))
+        # exports into folders by different metadata may be of one pattern
+        most = max(exports[export], 1)
+        doubled = sum(max(n - most, 0) for n in Counter(numbers).values())
         if doubled:
             verdict.faults.append(f"{name} has {doubled} rows twice")

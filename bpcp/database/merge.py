@@ -228,7 +228,7 @@ def _image_changes(table: Table, source: Source, restorer: Restorer) -> list[tup
 
 
 def _regroup(restorer: Restorer, name: str) -> Change:
-    return lambda _, number: int(restorer.group(name, number))
+    return lambda _, number: int(group) if (group := restorer.group(name, number)) else None
 
 
 def _move_home(source: Source, analysis: str) -> Change:

@@ -258,6 +258,19 @@ def test_quoted_cells_and_two_folders_of_one_object(plain: Tree) -> None:
     ]
 
 
+def test_exports_in_several_folders(plain: Tree) -> None:
+    """Each is counted by itself: in two folders, by metadata, and where one wrote over another."""
+    cells: list[Row] = [["ImageNumber", "ObjectNumber", "T"], [1, 1, 1]]
+    for number, well in ((1, "A01"), (2, "A02")):
+        table = images((1, 1)) if number == 1 else images((1, 0))
+        plain.add([number], {f"{f}/Image.csv": table for f in ("a", "b", well)})
+    plain.add([3], {"a/Image.csv": images((1, 1)), "b/Image.csv": images((1, 1)), "t.csv": cells})
+    tables = [(r"a/Image\.csv", "Image"), (r"b/Image\.csv", "Image"), (r".*/Image\.csv", "Image")]
+    outcome = completed(plain, [*tables, (r"t\.csv", "N"), (r"t\.csv", "Other")])
+    assert [str(fault.what) for fault in outcome.faults] == ["no row of this image set"]
+    assert outcome.objects == {"Other": 1}
+
+
 def test_image_sets_of_a_batch_file(plain: Tree) -> None:
     plain.add([1, 2], {"Image.csv": images((1, 1), (2, 0))})
     run = read_json(plain.workspace.run) or {}

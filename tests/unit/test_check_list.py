@@ -65,6 +65,12 @@ FIRES: dict[str, tuple[str | bytes, str, str, tuple[int, ...]]] = {
     ),
     "list-short-row": (table(ONE, "b.tif,/x"), "line 3", "2 cells, the header has 5", (3,)),
     "list-long-row": (table(ONE, f"{TWO},5,6"), "line 3", "7 cells", (3,)),
+    "list-group-number": (
+        "Group_Number,FileName_DNA\n1,a.tif\n,b.tif\n",
+        "line 3, Group_Number",
+        "'' is no whole number, in line 3; LoadData fails",
+        (3,),
+    ),
     "list-no-file": (table(ONE, ",/x,P,A01,2"), "line 3, FileName_DNA", "empty", (3,)),
     "list-empty-cell": (
         table(ONE, "b.tif,/x,P,A01,"),

@@ -542,6 +542,42 @@ def test_a_gene_pattern_file() -> None:
     assert errors([finding]) and "GCT" in finding.remedy
 
 
+def test_a_gene_pattern_file_that_is_not_written() -> None:
+    """It is made beside an image table, and here is none."""
+    gct = EXPORT.replace("GCT file?:No", "GCT file?:Yes")
+    gct = gct.replace("Export all measurement types?:Yes", "Export all measurement types?:No")
+    assert codes(piped(gct.replace("Data to export:Do not use", "Data to export:Nuclei"))) == []
+    only("pipeline-gct", piped(gct.replace("Data to export:Do not use", "Data to export:Image")))
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "found"),
+    [("Tab", []), ("^", []), ("", ["pipeline-delimiter"]), ("||", ["pipeline-delimiter"])],
+)
+def test_a_delimiter(delimiter: str, found: list[str]) -> None:
+    """CellProfiler 4.2.8.1 says at the end: "delimiter" must be a 1-character string."""
+    assert codes(piped(EXPORT.replace('Comma (",")', delimiter))) == found
+
+
+@pytest.mark.parametrize(
+    ("file", "prefix", "found"),
+    [
+        ("below/a.csv", "No", []),
+        ("/data/a.csv", "No", ["pipeline-output-elsewhere"]),
+        ("../a.csv", "No", ["pipeline-output-elsewhere"]),
+        ("b/../../a.csv", "Yes", ["pipeline-output-elsewhere", "pipeline-prefix"]),
+        ("/data/a.csv", "Yes", ["pipeline-prefix"]),
+    ],
+)
+def test_a_table_outside_its_folder(file: str, prefix: str, found: list[str]) -> None:
+    named = EXPORT.replace("types?:Yes", "types?:No")
+    named = named.replace("File name:DATA.csv", f"File name:{file}")
+    named = named.replace("for the file name?:Yes", "for the file name?:No")
+    named = named.replace("prefix to file names?:No", f"prefix to file names?:{prefix}")
+    named = named.replace("Data to export:Do not use", "Data to export:Image")
+    assert codes(piped(named)) == found
+
+
 def test_a_prefix() -> None:
     prefixed = EXPORT.replace("Add a prefix to file names?:No", "Add a prefix to file names?:Yes")
     finding = only("pipeline-prefix", piped(prefixed))

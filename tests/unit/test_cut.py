@@ -257,7 +257,67 @@ def test_a_witness_in_the_middle_of_the_groups_is_noticed(tmp_path: Path) -> Non
 
 
 def test_contiguous_cuts_at_gaps() -> None:
-    assert cut.contiguous([[0, 1, 4], [2, 3]]) == [[0, 1], [2, 3], [4]]
+    alone = [(str(i),) for i in range(5)]
+    assert cut.contiguous([[0, 1, 4], [2, 3]], alone) == [[0, 1], [2, 3], [4]]
+
+
+def test_contiguous_parts_no_bond() -> None:
+    bonds = [("A",), ("B",), ("A",), ("C",), ("B",), ("D",)]
+    assert cut.contiguous([[0, 2], [1, 4], [3], [5]], bonds) == [[0, 1, 2, 3, 4], [5]]
+    assert cut.units_of(bonds) == [(1, 5), (6, 6)]
+
+
+GROUPED = ("Group_Number", "Group_Index", *HEADER)
+
+
+def numbered(*rows: tuple[str, str, str], header: Sequence[str] = GROUPED) -> ImageList:
+    """Give a list that brings Group_ columns: number, index and plate of each row."""
+    named = ("Group_Number", "Group_Index", "Metadata_Plate", "FileName_DNA", "Metadata_Well")
+    cells = [dict(zip(named, (*row, f"{i}.tif", "A01"), strict=True)) for i, row in enumerate(rows)]
+    own = tuple(tuple(cell[name] for name in header) for cell in cells)
+    return ImageList(tuple(header), own, tuple(range(2, len(rows) + 2)))
+
+
+def test_a_list_that_numbers_its_groups_numbers_its_image_sets(tmp_path: Path) -> None:
+    pipe = read(tmp_path, load_data(keys="Plate"), PROJECT, EXPORT)
+    found = numbered(("7", "1", "P2"), ("7", "2", "P1"), ("8", "1", "P2"), ("8", "2", "P3"))
+    own = ordered(found, pipe, [])
+    assert own.images.lines == (2, 3, 4, 5)
+    assert cut.listed_groups(own) == [(7, 1), (7, 2), (8, 1), (8, 2)]
+    # of P1, P2 and P3
+    assert cut.group_sizes(own) == [1, 2, 1]
+    places = cut.boundaries(own, [], 1, 2, one_each=False)
+    assert [c.image_numbers for c in cut.chunks_of(own, places, False, "r")] == [[1, 3], [2], [4]]
+    assert cut.contiguous(places, own.bonds) == [[0, 1, 2], [3]]
+
+
+def test_a_list_without_an_index_leaves_it_to_the_first_image_set(tmp_path: Path) -> None:
+    pipe = read(tmp_path, load_data(keys="Plate"), EXPORT)
+    header = ("Group_Number", *HEADER)
+    own = ordered(numbered(("7", "", "P2"), ("7", "", "P1"), header=header), pipe, [])
+    assert cut.listed_groups(own) == [(7, None), (1, 1)]
+
+
+@pytest.mark.parametrize("header", [HEADER, ("Group_Index", *HEADER), ("Group_Index", *HEADER)])
+def test_without_a_group_number_the_groups_are_the_pipelines(
+    tmp_path: Path, header: Sequence[str]
+) -> None:
+    pipe = read(tmp_path, load_data(keys="Plate"), EXPORT)
+    own = ordered(numbered(("", "9", "P2"), ("", "8", "P1"), header=header), pipe, [])
+    assert own.images.lines == (3, 2)
+    assert cut.listed_groups(own) is None
+    assert cut.group_sizes(own) == [1, 1]
+
+
+def test_a_witness_behind_listed_groups_is_apart(tmp_path: Path) -> None:
+    pipe = read(tmp_path, load_data(keys="Plate"), EXPORT)
+    found = numbered(("1", "1", "P2"), ("1", "2", "P1"), ("1", "3", "3"))
+    own = replace(ordered(found, pipe, []), own=[("P2",), ("P1",), ("3",)])
+    chunk = replace(
+        next(cut.chunks_of(own, [[0, 1], [2]], False, "r", ["Plate"])),
+        witness=("1", "3", "3.tif", "P3", "A01"),
+    )
+    assert cut.witness_is_apart(own, chunk, ["Plate"])
 
 
 @pytest.mark.parametrize(("image_sets", "slots"), [(96, 2), (288, 2), (3456, 64), (3456, 192)])

@@ -138,6 +138,17 @@ def test_groups_are_those_of_the_whole_list(tree: Databases) -> None:
     ) == [(1, 1, 2), (1, 2, 2), (2, 1, 3), (2, 2, 3), (2, 3, 3)]
 
 
+def test_groups_are_those_that_the_list_numbers(tree: Databases) -> None:
+    listed = [[7, 1], [7, 2], [8, None], [1, 1], [8, None]]
+    run = {"group_sizes": [2, 3], "group_numbers": listed, "columns": {}, "root": "/"}
+    write_json(tree.workspace.run, run)
+    two_across(tree)
+    tree.merge()
+    assert tree.query(
+        "SELECT Image_Group_Number, Image_Group_Index, Image_Group_Length FROM MyExpt_Per_Image"
+    ) == [(7, 1, 2), (7, 2, 2), (8, None, 3), (1, 1, 3), (8, None, 3)]
+
+
 def test_rows_are_read_without_sorting_them(tree: Databases) -> None:
     """SQLite would sort a plate's rows in a temporary file."""
     path, _ = two_across(tree)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -138,9 +139,37 @@ def test_a_table_without_rows(workspace: Workspace) -> None:
 def test_sqlite_has_a_limit_of_columns(workspace: Workspace) -> None:
     header = ["ImageNumber", "ObjectNumber", *(f"F{i}" for i in range(2000))]
     found = merged(workspace, "N.csv", header, [])
-    error = refused(Exit.CANNOT_CREATE, "2002 columns", formats.write, workspace, found, ["sqlite"])
+    what = "2,002 columns"
+    error = refused(Exit.MALFORMED_INPUT, what, formats.write, workspace, found, ["sqlite"])
     assert "parquet" in error.todo
     assert [p.name for p in workspace.analysis.iterdir()] == ["N.csv"]
+
+
+def test_tables_of_one_name_but_for_its_end(workspace: Workspace) -> None:
+    found = {
+        **merged(workspace, "t.csv", HEADER, ROWS),
+        **merged(workspace, "t.txt", HEADER, ROWS[:1]),
+        **merged(workspace, "u.csv", HEADER, ROWS),
+    }
+    made = formats.write(workspace, found, ["parquet", "sqlite"])
+    names = ["t.csv.parquet", "t.txt.parquet", "u.parquet", "my run.sqlite"]
+    assert [p.name for p in made] == names
+    with closing(sqlite3.connect(made[-1])) as database:
+        listed = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    assert listed == {"t.csv", "t.txt", "u"}
+    assert pq.read_table(made[1]).num_rows == 1
+
+
+def test_what_is_measured_over_a_column_of_the_list(workspace: Workspace) -> None:
+    """The list said whole numbers, or a fraction; what was measured is what it is."""
+    listed = {"Count_N": "INTEGER", "Width_DNA": "FLOAT", "MD5Digest_DNA": "INTEGER"}
+    write_json(workspace.run, {"columns": listed})
+    header = ["ImageNumber", "Count_N", "Width_DNA", "MD5Digest_DNA"]
+    found = merged(workspace, "Image.csv", header, [["1", "2.5", "96", "ab0"]])
+    (path,) = formats.write(workspace, found, ["parquet"])
+    assert pq.read_table(path).to_pylist() == [
+        {"ImageNumber": 1, "Count_N": 2.5, "Width_DNA": 96.0, "MD5Digest_DNA": "ab0"}
+    ]
 
 
 def test_through_the_merge(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:

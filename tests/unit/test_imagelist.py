@@ -244,3 +244,17 @@ def test_digest_depends_on_where_texts_are_cut() -> None:
 def test_an_empty_url_without_a_file_name_is_the_root() -> None:
     found = imagelist.files(("URL_DNA", "Metadata_Well"), ("", "A01"), Path("/root of all"))
     assert found == [("DNA", "/root of all")]
+
+
+def test_a_list_with_group_numbers_is_numbered_as_it_stands() -> None:
+    groups = [("B",), ("A",)]
+    assert imagelist.numbering(groups, ("Group_Number", *HEADER)) == [0, 1]
+    assert imagelist.numbering(groups, ("Group_Index", *HEADER)) == [1, 0]
+
+
+def test_group_columns_are_whole_numbers(tmp_path: Path) -> None:
+    assert imagelist.column_types(("Group_Number",), [("1.5",), ("x",)]) == (Type.INTEGER,)
+    path = tmp_path / "load_data.csv"
+    path.write_text("FileName_DNA,Group_Index\na.tif,1\nb.tif,2.0\n")
+    error = refused(Exit.MALFORMED_INPUT, "line 3: Group_Index is '2.0'", imagelist.read, path)
+    assert "delete the column" in error.todo

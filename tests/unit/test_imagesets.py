@@ -265,3 +265,34 @@ def test_loaddatas_rows_can_be_put_into_a_batch_file(screen: Screen, maker: Make
     header, *rows = maker.asked[0]
     assert header.startswith("FileName_DNA,PathName_DNA")
     assert len(rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("numbers", "keys", "wanted"),
+    [
+        (((1, 1, 2), (1, 2, 2), (2, 1, 1)), "Plate", ""),
+        (((1, 1, 3), (1, 2, 3), (1, 3, 3)), "", ""),
+        (((7, 1, 2), (7, 2, 2), (8, 1, 1)), "Plate", "image set 1 has Group_Number"),
+        (((1, 1, 3), (1, 2, 3), (1, 3, 3)), "Plate", "1, 1, 3, and by the pipeline's own"),
+        (((1, 1, 3), (1, 2, 3), (2, 1, 3)), "", "2, 1, 3, and by the pipeline's own"),
+    ],
+)
+def test_groups_of_a_batch_file_that_load_data_csv_numbered(
+    screen: Screen, numbers: tuple[tuple[int, int, int], ...], keys: str, wanted: str
+) -> None:
+    named = ("Group_Number", "Group_Index", "Group_Length")
+    columns: dict[str, Sequence[Any]] = {
+        "FileName_DNA": ["a.tif", "b.tif", "c.tif"],
+        "PathName_DNA": ["/data"] * 3,
+        "Metadata_Plate": ["P1", "P1", "P2"],
+        **dict(zip(named, zip(*numbers, strict=True), strict=True)),
+    }
+    text = pipeline_text(load_data(keys=keys), EXPORT) + "    Hidden- in batch mode:No\n"
+    screen.base.mkdir(parents=True, exist_ok=True)
+    pipe = pipeline.read(batchfile.write(screen.base / batch.NAME, text, columns))
+    call = (imagesets.of_run, screen.workspace, pipe, settings(screen))
+    if wanted:
+        error = refused(Exit.MALFORMED_INPUT, wanted, *call)
+        assert "load_data.csv itself" in error.todo
+    else:
+        assert len(imagesets.of_run(*call[1:]).images.rows) == 3

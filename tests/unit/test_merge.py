@@ -192,6 +192,19 @@ def test_experiment_spans_all_chunks(tree: Tree) -> None:
     ]
 
 
+def test_each_export_has_its_experiment(tree: Tree) -> None:
+    """Two exports into folders of their own; a third goes where the first image set says."""
+    declared = [r"a/Experiment\.csv", r"b/Experiment\.csv", r".*/Experiment\.csv"]
+    tables_json = [{"pattern": p, "objects": ["Experiment"]} for p in declared]
+    run = read_json(tree.workspace.run) or {}
+    write_json(tree.workspace.run, {**run, "tables": tables_json})
+    for i, plate in enumerate(("P1", "P2"), 1):
+        own = {f"{folder}/Experiment.csv": experiment("1", f"{i}") for folder in ("a", "b", plate)}
+        tree.add([i], own)
+    assert sorted(tree.merge().tables) == [f"{f}/Experiment.csv" for f in ("P1", "a", "b")]
+    assert tree.read("P1/Experiment.csv")[-1] == tree.read("b/Experiment.csv")[-1]
+
+
 def quality(values: Sequence[float], key: str = "Mean") -> dict[str, list[Row]]:
     column = "ImageQuality_ThresholdOtsu_DNA_2W"
     images: list[Row] = [["ImageNumber", column], *([i, v] for i, v in enumerate(values, 1))]

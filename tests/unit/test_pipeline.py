@@ -211,3 +211,24 @@ def test_a_missing_pipeline_lists_its_neighbours(tmp_path: Path) -> None:
     assert f"{HOSTILE}.cppipe" in error.todo
     error = refused(Exit.NO_INPUT, "no pipeline", pipeline.read, tmp_path / "no" / "gone.cppipe")
     assert "holds no .cppipe file" in error.todo
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "path", "of_all"),
+    [
+        (r"./a//b/.", "./x//i.csv", "a/b/x/i.csv", "a/b/Experiment.csv"),
+        (r"t/x\g<Plate>/y", "i.csv", r"t/x\g<Plate>/y/i.csv", "t/Experiment.csv"),
+        # the newer kind of tag ends the folder of what has no metadata, the older one does not
+        (r"t/(?<Plate>)x", "i.csv", r"t/(?<Plate>)x/i.csv", r"t/(?<Plate>)x/Experiment.csv"),
+    ],
+)
+def test_folders_of_tables(tmp_path: Path, folder: str, file: str, path: str, of_all: str) -> None:
+    place = f"Default Output Folder sub-folder|{folder}"
+    one = export(("Image", "No", file, "No"), Output_file_location=place)
+    assert [t.path for t in tables(tmp_path, one)] == [path]
+    every = export(Output_file_location=place, Export_all_measurement_types="Yes")
+    assert [t.path for t in tables(tmp_path, every)][1] == of_all
+
+
+def test_two_backslashes_are_one() -> None:
+    assert Table(r"a\\b/\g<Plate>.csv", ("Image",)).pattern() == r"a\\b/.*\.csv"

@@ -485,6 +485,23 @@ def test_refuses_an_unknown_module(screen: Screen) -> None:
     assert not screen.workspace.plan.exists()
 
 
+def test_a_table_too_wide_for_sqlite_is_65_before_the_run(screen: Screen) -> None:
+    screen.fill(1)
+    screen.header += [f"Metadata_x{i}" for i in range(2000)]
+    screen.rows = [row + ["v"] * 2000 for row in screen.rows]
+    screen.write()
+    error = refused(Exit.MALFORMED_INPUT, "and SQLite takes 2,000", screen.plan, "--format=sqlite")
+    assert "--format parquet" in error.todo
+    assert not screen.workspace.plan.exists()
+    assert screen.plan("--format=parquet", "-q") == Exit.OK
+    # also where CellProfiler was asked before, and by an older bpcp
+    refused(Exit.MALFORMED_INPUT, "Image.csv has 2,0", screen.plan, "--format=sqlite")
+    run = screen.run_json()
+    del run["cellprofiler"]["widest"]
+    write_json(screen.workspace.run, run)
+    assert screen.plan("--format=sqlite", "-q") == Exit.OK
+
+
 def test_cellprofiler_is_asked_once_for_a_pipeline(
     screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -58,6 +58,13 @@ def test_group_measurements(number: int, values: str) -> None:
     assert " ".join(restorer.group(n, number) for n in ("Number", "Index", "Length")) == values
 
 
+def test_group_measurements_of_a_list() -> None:
+    listed = ((7, 3), (1, 1), (8, None))
+    restorer = Restorer(HOME, (1, 3, 4), frozenset(), listed_groups=listed)
+    found = [[restorer.group(n, i) for n in ("Number", "Index", "Length")] for i in (1, 2, 3)]
+    assert found == [["7", "3", "2"], ["1", "1", "2"], ["8", "", "1"]]
+
+
 def test_image_numbers_and_groups(tmp_path: Path) -> None:
     header: Row = ["Group_Index", "Group_Length", "Group_Number", "ImageNumber"]
     found = source(tmp_path, {"Image.csv": [header, [1, 2, 1, 1], [2, 2, 1, 2]]}, (2, 5))

@@ -25,7 +25,10 @@ def summary(path: Path) -> Summary:
     return tables.summarise(path, shape)
 
 
-@pytest.mark.parametrize(("delimiter", "suffix"), [(",", "csv"), ("\t", "txt"), ("|", "txt")])
+@pytest.mark.parametrize(
+    ("delimiter", "suffix"),
+    [(",", "csv"), ("\t", "txt"), ("|", "txt"), ("^", "xls"), ("x", "txt"), ("1", "")],
+)
 @pytest.mark.parametrize(
     ("header", "kind", "numbers"),
     [
@@ -53,6 +56,33 @@ def test_recognises_an_image_table_of_numbers_alone(tmp_path: Path) -> None:
     assert (shape.kind, shape.header, shape.number_columns) == (Kind.IMAGE, ("ImageNumber",), (0,))
 
 
+def test_an_image_table_may_hold_nothing_but_numbers(tmp_path: Path) -> None:
+    found = summary(write_csv(tmp_path / "Image.txt", [["ImageNumber"], [1], [2]], "^"))
+    assert (found.shape.kind, found.rows) == (Kind.IMAGE, 2)
+
+
+def test_numbers_that_the_delimiter_cuts_are_no_number_table(tmp_path: Path) -> None:
+    rows = [OBJECT, [1, 11, 0.5]]
+    assert tables.is_number_table(summary(write_csv(tmp_path / "a.txt", rows, "^")))
+    found = summary(write_csv(tmp_path / "b.txt", rows, "1"))
+    assert found.shape.delimiter == "1" and not tables.is_number_table(found)
+    assert list(tables.rows(tmp_path / "b.txt", found.shape)) == [["1", "11", "0.5"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("t1/Image.csv", r"t1/Image\.csv"),
+        ("P1/Image.csv", r".*/Image\.csv"),
+        ("P1/x_Image.csv", r".*/.*_Image\.csv"),
+        ("Nuclei.csv", None),
+    ],
+)
+def test_the_nearest_of_several_patterns(name: str, pattern: str | None) -> None:
+    patterns = [r".*/Image\.csv", r"t1/Image\.csv", r".*Image\.csv", r".*/.*_Image\.csv"]
+    assert tables.nearest(name, patterns) == pattern
+
+
 def test_recognises_two_lines_of_header(tmp_path: Path) -> None:
     path = write_csv(
         tmp_path / "all.csv",
@@ -72,9 +102,10 @@ def test_recognises_two_lines_of_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("overlay.png", "ImageNumber,ObjectNumber\n"),
+        ("overlay.png", "\x89PNG\0ImageNumber,ObjectNumber\n"),
         ("notes.txt", "nothing but words in a line\n"),
         ("one.csv", "Number\n1\n"),
+        ("words.txt", "the ImageNumber in a line\n"),
         ("other.csv", "a,b\n1,2\n"),
         ("ragged.csv", "Image,Image\nImageNumber,ObjectNumber,A\n"),
     ],

@@ -140,6 +140,55 @@ def test_tables_in_a_folder_for_each_plate(tmp_path: Path) -> None:
     assert "Image.csv lacks 2 image sets, the first is 5" in judge(tmp_path, declared, ran).faults
 
 
+def test_exports_into_several_folders(tmp_path: Path) -> None:
+    """Each export is counted by itself, whatever its tables are called."""
+    images, nuclei = good()
+    for folder in ("a", "b"):
+        write_csv(tmp_path / folder / "Image.csv", [IMAGE, *images])
+        write_csv(tmp_path / folder / "Nuclei.csv", [NUCLEI, *nuclei])
+    for well, own in (("A01", images[:1]), ("A02", images[1:])):
+        write_csv(tmp_path / "c" / f"{well}.csv", [IMAGE, *own])
+    expected = [
+        Expected(pattern, (name,))
+        for name in ("Image", "Nuclei")
+        for pattern in (rf"a/{name}\.csv", rf"b/{name}\.csv")
+    ]
+    expected.append(Expected(r"c/.*\.csv", ("Image",)))
+    assert judge(tmp_path, Declared(expected), Ran(4, 6, "Complete")).faults == []
+    write_csv(tmp_path / "b" / "Image.csv", [IMAGE, *images[1:]])
+    write_csv(tmp_path / "c" / "A01.csv", [IMAGE, *images[:2]])
+    assert judge(tmp_path, Declared(expected), Ran(4, 6, "Complete")).faults == [
+        "Image.csv lacks 1 image sets, the first is 4",
+        "A01.csv has 1 rows twice",
+    ]
+
+
+def test_exports_by_different_metadata_may_be_of_one_pattern(tmp_path: Path) -> None:
+    images, _ = good()
+    write_csv(tmp_path / "P1" / "Image.csv", [IMAGE, *images])
+    for well, own in (("A01", images[:1]), ("A02", images[1:])):
+        write_csv(tmp_path / well / "Image.csv", [IMAGE, *own])
+    expected = [Expected(r".*/Image\.csv", ("Image",))] * 2
+    assert judge(tmp_path, Declared(expected), Ran(4, 6, "Complete")).faults == []
+    found = judge(tmp_path, Declared(expected[1:]), Ran(4, 6, "Complete"))
+    assert found.faults == ["Image.csv has 3 rows twice"]
+
+
+@pytest.mark.parametrize("objects", ["Cells", "Image"])
+def test_of_two_exports_to_one_name_the_later_stays(tmp_path: Path, objects: str) -> None:
+    """What was written over is not counted."""
+    images, nuclei = good()
+    write_csv(tmp_path / "Image.csv", [IMAGE, *images])
+    later = [IMAGE, *images] if objects == "Image" else [NUCLEI, *nuclei, [6, 2, 1]]
+    write_csv(tmp_path / "t.csv", later)
+    expected = [
+        Expected(r"Image\.csv", ("Image",)),
+        Expected(r"t\.csv", ("Nuclei",)),
+        Expected(r"t\.csv", (objects,)),
+    ]
+    assert judge(tmp_path, Declared(expected), Ran(4, 6, "Complete")).faults == []
+
+
 def test_relationships_may_point_to_other_image_sets(tmp_path: Path) -> None:
     write(tmp_path, *good())
     write_csv(
