@@ -44,6 +44,9 @@ _NOT_LOADED = "Failed to load pipeline"
 _LEFT_OUT = re.compile(
     r"(?:Could not load|Failed to load(?! pipeline$)) (\S+)$|(MySQL) could not be"
 )
+# The file of the module that raised an error, and what stands before its name in the answer.
+_MODULE_FILE = re.compile(r'File ".*[/\\]modules[/\\]([a-z0-9]+)\.py"')
+OF_MODULE = ", in "
 # What stands between the words about a module that is lacking and the reason, where that is known.
 DOES_NOT_LOAD = ", which does not load: "
 _LACKING = re.compile(r"Could not find the (\w+) module")
@@ -367,19 +370,21 @@ def _cause(done: subprocess.CompletedProcess[str]) -> str:
     others: list[str] = []
     # of what it went on without, by name in small letters
     without: dict[str, list[str]] = {}
-    errors, head = others, ""
+    errors, head, module = others, "", ""
     for part in _TRACEBACK.split(done.stderr):
         # with an empty line before it, it goes on from the last one
         if left_out := _LEFT_OUT.match(head):
             errors = without.setdefault((left_out[1] or left_out[2]).casefold(), [])
         elif head:
             errors = loading if head == _NOT_LOADED else others
+        if errors is loading and not loading and (at := _MODULE_FILE.findall(part)):
+            module = f"{OF_MODULE}{at[-1]}"
         errors += (line.strip() for line in _ERROR.findall(part))
         head = (part.splitlines() or [""])[-1].strip()
     found = next(chain(loading, others, *without.values()), "")
     lacking = _LACKING.search(found)
     why = without.get(lacking[1].casefold(), []) if lacking else []
-    return f"{found}{DOES_NOT_LOAD}{why[0]}" if why else found or _tail(done)
+    return f"{found}{DOES_NOT_LOAD}{why[0]}" if why else found + module if found else _tail(done)
 
 
 def _tail(done: subprocess.CompletedProcess[str]) -> str:

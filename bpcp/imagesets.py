@@ -23,6 +23,8 @@ from bpcp.scratch import own_prefix
 from bpcp.settings import Settings
 from bpcp.workspace import Workspace, read_json, write_json
 
+_HEADERS = "Extract from image file headers"
+
 
 @dataclass(frozen=True)
 class Made:
@@ -294,7 +296,7 @@ def _source(workspace: Workspace, pipe: Pipeline, settings: Settings) -> _Source
         )
     files = read_files(workspace.file_list, settings.root, settings.moved)
     parts = list(files)
-    if "Extract from image file headers" in pipe.text.decode("utf-8", "replace"):
+    if any(_HEADERS in value for m in pipe.named("Metadata") for _, value in m.settings):
         # the image sets depend on what is in the files, too
         parts.append(imagelist.fingerprint(("URL_",), [(name,) for name in files], settings.root))
     return _Source(f"{len(files):,} files", parts, files)
@@ -336,7 +338,7 @@ def _make(
     argv: Sequence[str], pipe: Pipeline, source: _Source, settings: Settings, home: Path
 ) -> Path:
     """Let CellProfiler make a batch file in a folder."""
-    text = mend.with_create_batch(pipe.text.decode("utf-8", "surrogateescape"))
+    text = mend.with_create_batch(str(pipe.content))
     output, tmpdir = home / "output", home / "tmp"
     for folder in (output, tmpdir):
         folder.mkdir()

@@ -53,6 +53,8 @@ class Asked:
         Whether bpcp may mend a copy of the pipeline; what needs it is an error otherwise.
     load : bool
         Whether CellProfiler is asked to load the pipeline.
+    alone : bool
+        Whether the pipeline is looked at by itself, without a list of its images.
     told : callable, optional
         Told now and then how many of how many files were looked at.
     """
@@ -61,6 +63,7 @@ class Asked:
     deep: bool = False
     mend: bool = True
     load: bool = True
+    alone: bool = False
     told: Callable[[int, int], None] | None = None
 
 
@@ -124,7 +127,8 @@ def run(
     asked = asked or Asked()
     findings: list[Finding] = []
     unit = "image set" if pipe.kind is Kind.BATCH or (images and not pipe.reads_list) else "line"
-    if pipe.reads_list and pipe.kind is not Kind.BATCH:
+    is_batch = pipe.kind is Kind.BATCH
+    if pipe.reads_list and not is_batch and not asked.alone:
         found, listed = rows.of_list(workspace.image_list, pipe.group_keys)
         findings += found
         images = images or _prepared(listed, workspace, pipe, settings, findings)
@@ -135,10 +139,11 @@ def run(
             remedy = "set 'Process just a range of rows?' to No; mend platelist.txt, welllist.txt"
             findings.append(Finding(NO_IMAGE_SET, workspace.image_list.name, what, remedy))
     listing = None
-    if not (images or pipe.reads_list):
+    if not (images or pipe.reads_list or asked.alone):
         listing = _file_list(workspace, settings, findings)
     unread = any(f.code in (FILE_LIST, NO_IMAGE_SET) for f in findings)
-    if images is None and not unread and (not pipe.reads_list or pipe.kind is Kind.BATCH):
+    makes_sets = is_batch or not (pipe.reads_list or asked.alone)
+    if images is None and not unread and makes_sets:
         images = _found_by_cellprofiler(workspace, pipe, settings, findings)
         unit = "image set" if images else unit
     compared = images is not None
@@ -154,7 +159,8 @@ def run(
             found, count = files.of_files(named, settings.root, how)
             findings += found
         if loading:
-            findings += loading.result()
+            # what does not load comes before what follows of it
+            findings[:0] = loading.result()
     if not asked.mend:
         findings = unmended(findings)
     return Checked(findings, len(images.rows) if images else 0, count, unit)

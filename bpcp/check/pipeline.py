@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from bpcp import binding, imagelist
-from bpcp.check import databases, loading, names, places
+from bpcp.check import databases, loading, names, places, whole
 from bpcp.check.databases import of_folder
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.loading import loads
@@ -78,9 +78,9 @@ NO_TABLES = Code(
     "pipeline-no-tables", Severity.NOTE, "no tables are exported, so little can be checked"
 )
 CODES: tuple[Code, ...] = (
-    NO_LOADER, MANY_LOADERS, *loading.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE, *names.CODES,
-    *places.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS,
-    NUMBERS, OVERWRITE, PREFIX, NO_TABLES,
+    *whole.CODES, NO_LOADER, MANY_LOADERS, *loading.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE,
+    *names.CODES, *places.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST,
+    GROUPS, DIGITS, NUMBERS, OVERWRITE, PREFIX, NO_TABLES,
 )  # fmt: skip
 
 _RANGED = "Process just a range of rows?"
@@ -106,7 +106,11 @@ def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
     list of Finding
         The worst first, and in the pipeline's order.
     """
-    found = [
+    found = list(whole.of_whole(pipe))
+    if not pipe.content.every:
+        return found
+    is_cut = any(f.code is whole.CUT_OFF for f in found)
+    found += [
         *_loaders(pipe),
         *_row_range(pipe),
         *_batch_files(pipe),
@@ -114,6 +118,7 @@ def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
         *names.of_names(pipe, images),
         *places.of_places(pipe),
         *_exports(pipe),
+        *([] if is_cut else _results(pipe)),
         *databases.of_databases(pipe),
         *_together(pipe, images),
         *_digits(pipe, images),
@@ -254,7 +259,12 @@ def _exports(pipe: Pipeline) -> Iterator[Finding]:
                 " would make the same tables anew",
                 "set 'Database type' to SQLite, or use ExportToSpreadsheet",
             )
-    if not spreadsheets and not databases:
+
+
+def _results(pipe: Pipeline) -> Iterator[Finding]:
+    if nothing := list(whole.of_output(pipe)):
+        yield from nothing
+    elif not pipe.named("ExportToSpreadsheet") and not pipe.named("ExportToDatabase"):
         yield Finding(
             NO_TABLES,
             str(pipe.path),
