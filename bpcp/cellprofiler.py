@@ -51,6 +51,26 @@ OF_MODULE = ", in "
 DOES_NOT_LOAD = ", which does not load: "
 _LACKING = re.compile(r"Could not find the (\w+) module")
 
+# Reads a pipeline and saves it as CellProfiler does today; where that would be read otherwise, as
+# notes with quotes are, or where it does not load, nothing.
+_SAVE = """\
+import io, logging, sys
+logging.disable(logging.CRITICAL)
+from cellprofiler_core.preferences import set_headless
+set_headless()
+import cellprofiler_core.modules
+from cellprofiler_core.pipeline import LoadException, Pipeline
+def saved(source):
+    pipeline, out, failed = Pipeline(), io.StringIO(), []
+    pipeline.add_listener(lambda p, event: isinstance(event, LoadException) and failed.append(1))
+    pipeline.load(source)
+    pipeline.dump(out)
+    return "" if failed else out.getvalue()
+text = saved(sys.argv[1])
+if text and saved(io.StringIO(text)) == text:
+    with open(sys.argv[2], "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+"""
 # Beyond any real image set: CellProfiler lists the measurements, finds no image set, and ends.
 _NO_IMAGE_SET = "999999999"
 
@@ -312,6 +332,27 @@ def measurements(
         ) from None
     found = [line.split(",") for line in lines[first:last]]
     return [(words[0], words[1]) for words in found]
+
+
+def saved(argv: Sequence[str], pipeline: Path, scratch: Path, timeout_s: float = 120) -> str | None:
+    """Give a pipeline as CellProfiler saves it: all settings as they are called and read today.
+
+    Parameters
+    ----------
+    scratch : Path
+        An existing folder, for what CellProfiler writes by the way.
+
+    Returns
+    -------
+    str, or None
+        None where it does not load, or where nobody knows on which Python CellProfiler runs.
+    """
+    python = python_of(argv)
+    if python is None:
+        return None
+    target = scratch / "saved.cppipe"
+    _ask([python, "-c", _SAVE, str(pipeline), str(target)], timeout_s, scratch)
+    return target.read_text(encoding="utf-8") if target.is_file() else None
 
 
 def _ask(

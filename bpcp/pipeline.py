@@ -87,6 +87,8 @@ class Pipeline:
         The enabled ones.
     folded : bool
         Whether the text in the file is one line, as in projects of CellProfiler 3.
+    own : cppipe.Text or None
+        The text as it is in the file, where `text` is what CellProfiler makes of that.
     """
 
     path: Path
@@ -94,11 +96,17 @@ class Pipeline:
     modules: tuple[Module, ...]
     kind: Kind = Kind.TEXT
     folded: bool = False
+    own: cppipe.Text | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def content(self) -> cppipe.Text:
         """Its text, by modules, also those that are disabled or that CellProfiler does not read."""
         return cppipe.Text(self.text.decode("utf-8", "surrogateescape"))
+
+    @property
+    def written(self) -> cppipe.Text:
+        """The text as it is in the file, in lines."""
+        return self.own or self.content
 
     @property
     def sha256(self) -> str:
@@ -187,7 +195,8 @@ def _named_tables(module: Module, start: str, extension: str) -> Iterator[Table]
         module.all("Combine these object measurements with those of the previous object?"),
         module.all("File name"),
         module.all("Use the object name for the file name?"),
-        strict=True,
+        # a file that was cut off lacks some
+        strict=False,
     ):
         if tables and shares == "Yes" and all(map(_is_objects, (name, tables[-1].objects[-1]))):
             tables[-1] = Table(tables[-1].path, (*tables[-1].objects, name))
@@ -266,7 +275,8 @@ def mended(pipe: Pipeline, mends: Sequence[Mend]) -> Pipeline:
     if not mends:
         return pipe
     text = mended_text(str(pipe.content), mends)
-    return of_text(pipe.path, text.encode("utf-8", "surrogateescape"), pipe.kind)
+    changed = of_text(pipe.path, text.encode("utf-8", "surrogateescape"), pipe.kind)
+    return replace(changed, own=pipe.own)
 
 
 def modules_of(text: cppipe.Text, *, every: bool = False) -> Iterator[Module]:

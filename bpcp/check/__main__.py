@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -142,15 +141,16 @@ def _quarantine(checked: Checked, *, wanted: bool) -> str:
 def main(argv: Sequence[str]) -> int:
     """Check a dataset and a pipeline."""
     # this file is read again by each process that looks at images, which need none of these
-    from bpcp import pipeline
+    from bpcp import engine
     from bpcp.check import about
     from bpcp.check.all import Asked, run
     from bpcp.check.progress import Progress
+    from bpcp.pipeline import mended
 
     args = parse(argv)
     workspace = locate(args.dataset or _NO_DATASET, args.pipeline)
     settings = _settings(args, workspace)
-    pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
+    pipe = engine.read(args.pipeline)
     progress = Progress()
     shows = sys.stderr.isatty() and not args.quiet
     asked = Asked(
@@ -165,12 +165,15 @@ def main(argv: Sequence[str]) -> int:
     finally:
         progress.end()
     code = checked.exit(quarantine=args.quarantine)
+    # by itself, it is told as a run takes it
+    mends = [m for finding in checked.findings for m in finding.mends] if asked.alone else []
+    ready = mended(pipe, mends)
     for stream in (sys.stdout, sys.stderr):
         # a name that is no text must not end a check; these two are always text streams
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if args.json:
         found = {
-            "pipeline": about.of_file(pipe),
+            "pipeline": about.of_file(ready),
             "image_sets": checked.image_sets,
             "files": checked.files,
             "lines_count": checked.unit,
@@ -182,7 +185,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         findings = errors(checked.findings) if args.quiet else checked.findings
         if asked.alone and not args.quiet:
-            for line in about.words(about.of_file(pipe)):
+            for line in about.words(about.of_file(ready)):
                 print(_plain(line))
         for line in report(findings, checked.unit):
             print(line)

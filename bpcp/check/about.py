@@ -24,7 +24,7 @@ def of_file(pipe: Pipeline) -> Json:
     return {
         "file": pipe.path.name,
         "kind": _KINDS[pipe.kind],
-        "made_by": pipe.content.made_by,
+        "made_by": pipe.written.made_by,
         "modules": len(pipe.content.blocks),
         "disabled": len(pipe.content.blocks) - len(pipe.modules),
         "reads_by": "LoadData" if pipe.reads_list else "NamesAndTypes",
@@ -48,11 +48,11 @@ def _images(pipe: Pipeline) -> list[str]:
 def _files(pipe: Pipeline) -> Iterator[str]:
     """Name the files that modules read beside the images."""
     for module in pipe.modules:
-        for folder, name, conditions in INPUT_FILES.get(module.name, ()):
-            at = next((i for i, (label, _) in enumerate(module.settings) if label == folder), None)
+        for label, name, conditions in INPUT_FILES.get(module.name, ()):
+            at = next((i for i, (key, _) in enumerate(module.settings) if key == label), None)
             if at is not None and holds(module, at, conditions):
-                where = places.Folder.of(module.settings[at][1])
-                yield f"{module.get(name)} from {where} ({place(module)})"
+                folder = places.Folder.of(module.settings[at][1])
+                yield f"{module.get(name)} from {_where(folder)} ({place(module)})"
 
 
 def _writes(pipe: Pipeline) -> Iterator[str]:
@@ -68,7 +68,11 @@ def _writes(pipe: Pipeline) -> Iterator[str]:
         if module.name == "SaveImages":
             saved = module.get("Select the image to save"), module.get("Saved file format")
             what = " as ".join(filter(None, saved)) or what
-        yield f"{what} to {folder} ({place(module)})"
+        yield f"{what} to {_where(folder)} ({place(module)})"
+
+
+def _where(folder: places.Folder) -> str:
+    return str(folder) if folder.is_named else folder.kind
 
 
 def words(about: Json) -> Iterator[str]:

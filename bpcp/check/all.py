@@ -19,6 +19,7 @@ from bpcp.check.findings import (
     unmended,
     without_bad,
 )
+from bpcp.check.whole import CUT_OFF
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.pipeline import Kind, Pipeline, mended
@@ -159,8 +160,10 @@ def run(
             found, count = files.of_files(named, settings.root, how)
             findings += found
         if loading:
-            # what does not load comes before what follows of it
-            findings[:0] = loading.result()
+            # what does not load comes before what follows of it, and after why it does not
+            is_cut = any(f.code is CUT_OFF for f in findings)
+            at = len(findings) if is_cut else 0
+            findings[at:at] = loading.result()
     if not asked.mend:
         findings = unmended(findings)
     return Checked(findings, len(images.rows) if images else 0, count, unit)

@@ -153,19 +153,19 @@ def _unknown(pipe: Pipeline, module: Module, cause: str) -> Finding:
 
 def _newer(pipe: Pipeline, version: str) -> Iterator[Finding]:
     own = tuple(int(part) for part in re.findall(r"\d+", version))
-    by = tuple(map(int, filter(None, pipe.content.made_by.split("."))))
+    by = tuple(map(int, filter(None, pipe.written.made_by.split("."))))
     if by[:3] > own[:3]:
         yield Finding(
             NEWER,
             "the pipeline",
-            f"made by CellProfiler {pipe.content.made_by}, and {version} is to run it: it reads"
+            f"made by CellProfiler {pipe.written.made_by}, and {version} is to run it: it reads"
             " settings by their place, whatever they are called",
             "run it with the CellProfiler that made it: BPCP_CELLPROFILER=COMMAND",
         )
     if own[:3] != _KNOWN:
         return
     # as pipelines are saved, a module that is newer than its program comes from a newer program
-    for number, block in enumerate(pipe.content.blocks, 1):
+    for number, block in enumerate(pipe.written.blocks, 1):
         known = REVISIONS.get(block.name)
         if known and block.revision and block.revision > known:
             yield Finding(

@@ -107,7 +107,7 @@ def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
         The worst first, and in the pipeline's order.
     """
     found = list(whole.of_whole(pipe))
-    if not pipe.content.every:
+    if not pipe.written.every:
         return found
     is_cut = any(f.code is whole.CUT_OFF for f in found)
     found += [

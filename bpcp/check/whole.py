@@ -40,18 +40,18 @@ def of_whole(pipe: Pipeline) -> Iterator[Finding]:
         said = "CellProfiler 3 wrote the pipeline of this project in one line: it gets its lines"
         yield Finding(
             ONE_LINE,
-            pipe.path.name,
+            str(pipe.path),
             "it is a project of CellProfiler 3, whose pipeline is one line: CellProfiler 4 can't"
             " read it",
             "open it in CellProfiler 3, and export the pipeline as a .cppipe file",
             mends=(Mend(WHOLE_TEXT, "text", "one line", "lines", said),),
         )
-    counted, there = pipe.content.count, pipe.content.every
-    if cut := _cut(counted, there):
+    counted, there = pipe.written.count, pipe.written.every
+    if cut := _cut(counted, there) or _cut_within(pipe):
         again = "get the file again from where it comes from"
-        if there:
+        if len(there) != counted and there:
             again += f"; if modules were removed on purpose, write ModuleCount:{len(there)}"
-        yield Finding(CUT_OFF, pipe.path.name, f"{cut}: it was cut off", again)
+        yield Finding(CUT_OFF, str(pipe.path), f"{cut}: it was cut off", again)
     elif counted is not None and counted != len(there):
         yield _miscounted(pipe, counted, there)
 
@@ -68,17 +68,33 @@ def _cut(counted: int | None, there: list[Block]) -> str:
     return ""
 
 
+def _cut_within(pipe: Pipeline) -> str:
+    """Say what the last module lacks, where CellProfiler knows how many settings it has."""
+    written, read = pipe.written, pipe.content
+    end = written.lines[-1]
+    if not end.endswith(("\n", "\r")) and ":" not in end:
+        return f"its last line is just {end.strip()!r}"
+    if end.endswith(("\n", "\r")) or len(written.every) != len(read.blocks):
+        return ""
+    # fewer are not enough to tell: some modules got more without a new revision
+    last, whole = written.every[-1], read.blocks[-1]
+    if last.revision != whole.revision or len(last.settings) >= len(whole.settings):
+        return ""
+    has = f"{len(last.settings)} of {len(whole.settings)} settings"
+    return f"its last module, {last.name}, has {has}, and the last line does not end"
+
+
 def _miscounted(pipe: Pipeline, counted: int, there: list[Block]) -> Finding:
     what = f"ModuleCount says {counted}, the file has {len(there)} modules"
     if counted > len(there):
         what += ": some were removed, and CellProfiler reads those that are left"
-        return Finding(COUNT, pipe.path.name, what, f"write ModuleCount:{len(there)}")
+        return Finding(COUNT, str(pipe.path), what, f"write ModuleCount:{len(there)}")
     unread = [f"{n}, {block.name}" for n, block in enumerate(there, 1)][counted:]
     more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
     what = f"CellProfiler reads the first {counted} of {len(there)} modules, as ModuleCount says"
     return Finding(
         COUNT,
-        pipe.path.name,
+        str(pipe.path),
         f"{what}; it does not read: {'; '.join(unread[:_SHOWN])}{more}",
         f"write ModuleCount:{len(there)}, if these are to run",
     )
@@ -87,10 +103,15 @@ def _miscounted(pipe: Pipeline, counted: int, there: list[Block]) -> Finding:
 def of_output(pipe: Pipeline) -> Iterator[Finding]:
     """Find out whether any module writes; of a plugin that is not known."""
     if not any(m.name in OUTPUT_FOLDERS or m.name not in REVISIONS for m in pipe.modules):
+        remedy = "add SaveImages or ExportToSpreadsheet, or enable it"
+        read, there = len(pipe.written.blocks), len(pipe.written.every)
+        if read < there:
+            remedy = f"CellProfiler reads the first {read} of {there} modules: write"
+            remedy += f" ModuleCount:{there}, if all are to run"
         yield Finding(
             NO_OUTPUT,
-            pipe.path.name,
+            str(pipe.path),
             "no module that is on saves an image or exports a table: CellProfiler would compute,"
             " and leave nothing",
-            "add SaveImages or ExportToSpreadsheet, or enable it",
+            remedy,
         )

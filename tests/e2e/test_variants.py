@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 
 import pytest
 from conftest import Lab, Plain
+from cp3 import version_4
 from texts import CORRECT, PROJECT, SAVE_LAST, TRACK, Text
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -184,3 +186,29 @@ def test_equals_one_process(
     assert f"{count} of {count} image sets" in said
     assert len(lab.verdicts()) >= 3
     lab.compare(one.result())
+
+
+def test_a_pipeline_of_cellprofiler_3_equals_one_process(
+    lab: Lab, plain: Callable[[Lab], Plain]
+) -> None:
+    """Escaped UTF-16 values, settings of older revisions, and a copy that bpcp changes."""
+    changed(lab, range_of_rows)
+    pipeline = Text(lab.pipeline.read_text())
+    pipeline.text = pipeline.text.replace("|notes:[]|", "|notes:['a: |b|', \"it's\"]|", 1)
+    # as it was before settings were joined, and before one was added
+    was = "    Hidden:1\n    Select an image to measure:DNA\n    Select objects to measure:Nuclei\n"
+    pipeline.replace_module("MeasureObjectIntensity", 3, was)
+    saved = pipeline.module("SaveImages").rpartition("    Save with lossless")[0]
+    pipeline.replace_module("SaveImages", 15, saved)
+    pipeline.text = pipeline.text.replace("enabled:False", "enabled:True", 1)
+    new = Lab(lab.base, "new", lab.pipeline.with_name("new.cppipe"))
+    new.pipeline.write_text(pipeline.text)
+    shutil.copytree(lab.image_list.parent, new.image_list.parent)
+    lab.pipeline.write_text(version_4(pipeline.text))
+    one_of_new = plain(new)
+    of_new = one_of_new.result()
+    of_old = plain(lab).result()
+    said = lab.run("--chunk-size", "3")
+    assert "8 of 8 image sets" in said and "takes these rows" in said
+    lab.compare(of_old)
+    lab.compare(of_new)

@@ -803,6 +803,7 @@ def test_a_pipeline_that_writes_nothing() -> None:
     for pipe in (piped(IDENTIFY), piped(IDENTIFY, off), counted(2, load_data(), IDENTIFY, EXPORT)):
         finding = only("pipeline-no-output", pipe)
         assert errors([finding]) and "pipeline-no-tables" not in codes(pipe)
+        assert ("write ModuleCount:3" in finding.remedy) is (pipe.content.count == 2)
     # nobody knows what a plugin does
     assert codes(piped(module("RunCellpose"))) == ["pipeline-no-tables"]
 
