@@ -258,6 +258,9 @@ def read(path: Path) -> Pipeline:
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"not a CellProfiler pipeline (.cppipe, .cpproj, Batch_data.h5): {path}",
+            "open it in CellProfiler, and export the pipeline as a .cppipe file"
+            if path.suffix == ".json"
+            else "",
         )
     whole = cppipe.unfolded(text)
     found = of_text(path, whole.encode("utf-8", "surrogateescape"), kind)

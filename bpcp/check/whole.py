@@ -37,7 +37,7 @@ def of_whole(pipe: Pipeline) -> Iterator[Finding]:
     Source: cellprofiler_core 4.2.8.1, pipeline/_pipeline.py (setup_modules).
     """
     if pipe.folded:
-        said = "CellProfiler 3 wrote the pipeline of this project in one line: it gets its lines"
+        said = "the pipeline of this project of CellProfiler 3, one line, is split into its lines"
         yield Finding(
             ONE_LINE,
             str(pipe.path),
