@@ -162,8 +162,12 @@ def run(
         if loading:
             # what does not load comes before what follows of it, and after why it does not
             is_cut = any(f.code is CUT_OFF for f in findings)
+            unloadable = loading.result()
+            if errors(unloadable) and not pipe.reads_list:
+                # that CellProfiler made no image set only follows
+                findings = [f for f in findings if f.code is not NO_IMAGE_SET]
             at = len(findings) if is_cut else 0
-            findings[at:at] = loading.result()
+            findings[at:at] = unloadable
     if not asked.mend:
         findings = unmended(findings)
     return Checked(findings, len(images.rows) if images else 0, count, unit)

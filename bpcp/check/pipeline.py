@@ -7,8 +7,9 @@ What can be put right without changing a result is put right in the copy that a 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from bpcp import binding, imagelist
@@ -28,6 +29,7 @@ from bpcp.errors import BpcpError
 from bpcp.imagelist import ImageList
 from bpcp.mend import Mend
 from bpcp.pipeline import Kind, Module, Pipeline
+from bpcp.workspace import to_ranges
 
 __all__ = ["CODES", "loads", "of_folder", "of_pipeline", "row_range"]
 
@@ -83,6 +85,9 @@ CODES: tuple[Code, ...] = (
     GROUPS, DIGITS, NUMBERS, OVERWRITE, PREFIX, NO_TABLES,
 )  # fmt: skip
 
+_PLACE = re.compile(r"module (\d+), (\w+)")
+# More places than these are named by their modules' numbers alone.
+_SEVERAL = 3
 _RANGED = "Process just a range of rows?"
 _ROWS = "Rows to process"
 _OVERWRITE = ("Overwrite existing files without warning?", "Overwrite without warning?")
@@ -130,18 +135,29 @@ def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
 
 def _alike(found: Iterable[Finding]) -> list[Finding]:
     """Say once what is to be said of several modules in the same words."""
-    said: dict[tuple[str, str, str], Finding] = {}
+    said: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in found:
-        key = (finding.code.name, finding.what, finding.remedy)
-        first = said.get(key)
-        if first:
-            finding = replace(
-                first,
-                place=f"{first.place}; {finding.place}",
-                mends=(*first.mends, *finding.mends) if first.mends and finding.mends else (),
-            )
-        said[key] = finding
-    return list(said.values())
+        said.setdefault((finding.code.name, finding.what, finding.remedy), []).append(finding)
+    return [
+        replace(
+            alike[0],
+            place=_places([f.place for f in alike]),
+            mends=tuple(m for f in alike for m in f.mends) if all(f.mends for f in alike) else (),
+        )
+        for alike in said.values()
+    ]
+
+
+def _places(places: Sequence[str]) -> str:
+    """Name several places: "module 2, Crop; module 5, Tile", or "modules 2, 4-9, Crop"."""
+    found = [_PLACE.fullmatch(one) for one in places]
+    if len(places) <= _SEVERAL or None in found:
+        return "; ".join(places)
+    numbers: dict[str, list[int]] = {}
+    for match in filter(None, found):
+        numbers.setdefault(match[2], []).append(int(match[1]))
+    lists = ((to_ranges(sorted(set(at))).replace(",", ", "), name) for name, at in numbers.items())
+    return "; ".join(f"module{'s' if ',' in n or '-' in n else ''} {n}, {m}" for n, m in lists)
 
 
 def row_range(pipe: Pipeline) -> tuple[int, int] | None:

@@ -28,6 +28,7 @@ from bpcp.check.findings import (
     unmended,
     without_bad,
 )
+from bpcp.check.loading import PLUGIN
 from bpcp.check.progress import Progress
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
@@ -284,6 +285,14 @@ def test_files_of_which_cellprofiler_makes_no_image_set(
     code, out, _ = check()
     assert code == Exit.MALFORMED_INPUT
     assert out[0] == "ERROR list-no-image-set: no image set is left to analyse"
+    # which only follows where the pipeline does not load
+    missing = Finding(PLUGIN, "module 5, RunCellpose", "no such module", "name the folder")
+    monkeypatch.setattr(of_pipe, "loads", lambda pipe, images: [missing])
+    code, out, _ = check()
+    assert code == Exit.MALFORMED_INPUT
+    assert [line.split(":")[0] for line in out if line.startswith("ERROR")] == [
+        "ERROR pipeline-plugin-missing"
+    ]
 
 
 def test_a_range_without_any_row_is_an_error(plate: Screen, check: Check) -> None:

@@ -655,6 +655,16 @@ def test_no_tables() -> None:
     assert codes(piped(SAVE, EXPORT)) == []
 
 
+def test_many_modules_are_named_by_their_numbers() -> None:
+    off = "Overwrite existing files without warning?:No"
+    many = [module("SaveImages", off) for _ in range(4)]
+    pipe = piped(*many, module("SaveImages"), many[0], module("ExportToSpreadsheet", off))
+    place = only("pipeline-overwrite-no", pipe).place
+    assert place == "modules 2-5, 7, SaveImages; module 8, ExportToSpreadsheet"
+    few = only("pipeline-overwrite-no", piped(*many[:3])).place
+    assert few == "module 2, SaveImages; module 3, SaveImages; module 4, SaveImages"
+
+
 def test_overwriting_off_is_said_once() -> None:
     no = SAVE + "    Overwrite existing files without warning?:No\n"
     finding = only("pipeline-overwrite-no", piped(no, no, EXPORT))
