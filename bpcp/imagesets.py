@@ -287,7 +287,7 @@ def _source(workspace: Workspace, pipe: Pipeline, settings: Settings) -> _Source
         parts = [imagelist.row_text(row) for row in (images.header, *images.rows)]
         return _Source(f"{len(images.rows):,} rows", parts, images=images)
     if not workspace.file_list.is_file():
-        if pipe.kind is Kind.PROJECT:
+        if pipe.kind is Kind.PROJECT or pipe.lists_files:
             return _Source(f"the files of {pipe.path.name}", [sha256(pipe.path)])
         raise BpcpError(
             Exit.NO_INPUT,
@@ -352,7 +352,7 @@ def _make(
         listed = "\n".join([*source.files, ""])
         (home / "files.txt").write_text(listed, encoding="utf-8", errors="surrogateescape")
         inputs = ["--file-list", str(home / "files.txt")]
-    else:
+    elif pipe.kind is Kind.PROJECT:
         program = home / "project.cpproj"
         shutil.copyfile(pipe.path, program)
         batch.set_pipeline(program, text)

@@ -136,6 +136,11 @@ class Pipeline:
         return bool(self.named("LoadData"))
 
     @property
+    def lists_files(self) -> bool:
+        """Whether a list of images stands behind its modules ("saved with the file list")."""
+        return self.content.header.get("HasImagePlaneDetails", "").strip() == "True"
+
+    @property
     def group_keys(self) -> tuple[str, ...]:
         """The metadata tags by which LoadData or Groups groups; empty where it does not."""
         for load in self.named("LoadData"):

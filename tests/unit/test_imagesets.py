@@ -42,7 +42,10 @@ class Maker:
         cwd: Path,
     ) -> str:
         self.text = program.read_text(encoding="utf-8")
-        files = Path(inputs[1]).read_text(encoding="utf-8").splitlines()
+        # without a list it reads the program's own
+        listed = Path(inputs[1]) if inputs else program
+        files = listed.read_text(encoding="utf-8").splitlines()
+        files = files if inputs else [line.split('"')[1][7:] for line in files if '"file:' in line]
         self.asked.append(files)
         if self.lose:
             return "ValueError: what went wrong"
@@ -104,6 +107,19 @@ def test_cellprofiler_is_given_the_files_as_the_user_lists_them(
     assert len(found.images.rows) == 4
     assert found.keep is None
     assert found.groups is not None and len(set(found.groups)) == 1
+
+
+def test_a_pipeline_that_was_saved_with_its_list_needs_no_other(
+    plate: Screen, maker: Maker
+) -> None:
+    plate.workspace.file_list.unlink()
+    listed = '"Version":"1","PlaneCount":"2"\n"URL","Series","Index","Channel"\n'
+    listed += '"file:///lab/a.tif",,,\n"file:///lab/b.tif",,,\n'
+    head = HEAD + "ModuleCount:1\nHasImagePlaneDetails:True\n"
+    plate.pipeline.write_text(f"{head}{NAMES}\n{listed}")
+    assert len(of_run(plate).images.rows) == 2
+    assert maker.asked == [["/lab/a.tif", "/lab/b.tif"]]
+    assert maker.text.endswith(f"\n\n{listed}") and "CreateBatchFiles:[module_num:2" in maker.text
 
 
 def test_a_batch_file_is_made_once_and_kept(
