@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpcp import staging
+from bpcp.cppipe import Text, unfolded
 from bpcp.errors import BpcpError, Exit
 from bpcp.folders import ADDRESSES, FOLDERS, NOWHERE, Moved
 from bpcp.imagelist import ImageList, Row, Type
@@ -97,7 +98,12 @@ def set_pipeline(path: Path, text: str) -> None:
 
 def in_batch_mode(text: str) -> bool:
     """Tell whether a pipeline's text is of a batch file, rather than of a project."""
-    return "\n    Hidden- in batch mode:Yes" in text
+    return any(
+        # CellProfiler 3 wrote a colon for the first
+        (s.label, s.value) in (("Hidden- in batch mode", "Yes"), ("Hidden: in batch mode", "Yes"))
+        for block in Text(unfolded(text)).blocks
+        for s in block.settings
+    )
 
 
 @dataclass(frozen=True)

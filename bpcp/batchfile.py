@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bpcp import background, batch, imagesets, pipeline
+from bpcp import background, batch, engine, imagesets
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.pipeline import Kind
 from bpcp.plan import parse as parse_plan
@@ -29,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     workspace = locate(args.dataset, args.pipeline)
     # all other settings of a plan are as they are where nobody asks for them
     settings = settings_of(parse_plan(argv), workspace)
-    pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
+    pipe = engine.read(args.pipeline)
     if pipe.kind is Kind.BATCH:
         raise BpcpError(
             Exit.USAGE,

@@ -46,10 +46,33 @@ _NOT_LOADED = "Failed to load pipeline"
 _LEFT_OUT = re.compile(
     r"(?:Could not load|Failed to load(?! pipeline$)) (\S+)$|(MySQL) could not be"
 )
+# The file of the module that raised an error, and what stands before its name in the answer.
+_MODULE_FILE = re.compile(r'File ".*[/\\]modules[/\\]([a-z0-9]+)\.py"')
+OF_MODULE = ", in "
 # What stands between the words about a module that is lacking and the reason, where that is known.
 DOES_NOT_LOAD = ", which does not load: "
 _LACKING = re.compile(r"Could not find the (\w+) module")
 
+# Reads a pipeline and saves it as CellProfiler does today; where that would be read otherwise, as
+# notes with quotes are, or where it does not load, nothing.
+_SAVE = """\
+import io, logging, sys
+logging.disable(logging.CRITICAL)
+from cellprofiler_core.preferences import set_headless
+set_headless()
+import cellprofiler_core.modules
+from cellprofiler_core.pipeline import LoadException, Pipeline
+def saved(source):
+    pipeline, out, failed = Pipeline(), io.StringIO(), []
+    pipeline.add_listener(lambda p, event: isinstance(event, LoadException) and failed.append(1))
+    pipeline.load(source)
+    pipeline.dump(out)
+    return "" if failed else out.getvalue()
+text = saved(sys.argv[1])
+if text and saved(io.StringIO(text)) == text:
+    with open(sys.argv[2], "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+"""
 # Beyond any real image set: CellProfiler lists the measurements, finds no image set, and ends.
 _NO_IMAGE_SET = "999999999"
 
@@ -411,6 +434,27 @@ def errors_by_image_set(
     return found
 
 
+def saved(argv: Sequence[str], pipeline: Path, scratch: Path, timeout_s: float = 120) -> str | None:
+    """Give a pipeline as CellProfiler saves it: all settings as they are called and read today.
+
+    Parameters
+    ----------
+    scratch : Path
+        An existing folder, for what CellProfiler writes by the way.
+
+    Returns
+    -------
+    str, or None
+        None where it does not load, or where nobody knows on which Python CellProfiler runs.
+    """
+    python = python_of(argv)
+    if python is None:
+        return None
+    target = scratch / "saved.cppipe"
+    _ask([python, "-c", _SAVE, str(pipeline), str(target)], timeout_s, scratch)
+    return target.read_text(encoding="utf-8") if target.is_file() else None
+
+
 def _ask(
     argv: Sequence[str], timeout_s: float | None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -467,19 +511,21 @@ def _cause(done: subprocess.CompletedProcess[str]) -> str:
     others: list[str] = []
     # of what it went on without, by name in small letters
     without: dict[str, list[str]] = {}
-    errors, head = others, ""
+    errors, head, module = others, "", ""
     for part in _TRACEBACK.split(done.stderr):
         # with an empty line before it, it goes on from the last one
         if left_out := _LEFT_OUT.match(head):
             errors = without.setdefault((left_out[1] or left_out[2]).casefold(), [])
         elif head:
             errors = loading if head == _NOT_LOADED else others
+        if errors is loading and not loading and (at := _MODULE_FILE.findall(part)):
+            module = f"{OF_MODULE}{at[-1]}"
         errors += (line.strip() for line in _ERROR.findall(part))
         head = (part.splitlines() or [""])[-1].strip()
     found = next(chain(loading, others, *without.values()), "")
     lacking = _LACKING.search(found)
     why = without.get(lacking[1].casefold(), []) if lacking else []
-    return f"{found}{DOES_NOT_LOAD}{why[0]}" if why else found or _tail(done)
+    return f"{found}{DOES_NOT_LOAD}{why[0]}" if why else found + module if found else _tail(done)
 
 
 def _tail(done: subprocess.CompletedProcess[str]) -> str:

@@ -6,16 +6,17 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
-from bpcp import cellprofiler, imagelist, widths
-from bpcp.check.modules import skipping_flags
+from bpcp import cellprofiler, imagelist, pipeline, widths
+from bpcp.check.modules import REVISIONS, skipping_flags
 from bpcp.database import file as database
 from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
 from bpcp.imagesets import ImageSets
-from bpcp.pipeline import Pipeline
+from bpcp.pipeline import Kind, Pipeline
 from bpcp.scratch import scratch, sweep
 from bpcp.settings import Settings
 from bpcp.workspace import Json
@@ -43,6 +44,33 @@ LoadData:[module_num:1|svn_version:'Unknown'|variable_revision_number:6|show_win
 """
 
 _MEASURED = ("objects", "widest")
+
+
+def read(path: Path) -> Pipeline:
+    """Read a pipeline file, with its settings as the installed CellProfiler reads them.
+
+    It reads settings by their place, and has others today than an old pipeline names: so it is
+    asked to save such a one again, which takes a second or two, and that is what is run.
+
+    Raises
+    ------
+    BpcpError
+        As `pipeline.read`; 69 where CellProfiler is missing.
+    """
+    pipe = pipeline.read(Path(os.path.abspath(path)))  # noqa: PTH100 -- as locate does
+    blocks = pipe.content.blocks
+    todays = all(REVISIONS.get(block.name) == block.revision for block in blocks)
+    # a file that does not end with a line may be cut off, which the number of settings tells
+    if not blocks or pipe.kind is Kind.BATCH or (todays and pipe.text.endswith(b"\n")):
+        return pipe
+    with scratch("asked") as folder:
+        program = folder / "pipeline.cppipe"
+        program.write_bytes(pipe.text)
+        text = cellprofiler.saved(cellprofiler.command(), program, folder)
+    if text is None:
+        return pipe
+    saved = pipeline.of_text(pipe.path, text.encode(), pipe.kind)
+    return replace(saved, folded=pipe.folded, own=pipe.content)
 
 
 def ask(pipe: Pipeline, sets: ImageSets, old: Json, settings: Settings) -> Json:

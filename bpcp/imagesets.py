@@ -24,6 +24,8 @@ from bpcp.scratch import own_prefix
 from bpcp.settings import Settings
 from bpcp.workspace import Workspace, read_json, write_json
 
+_HEADERS = "Extract from image file headers"
+
 
 @dataclass(frozen=True)
 class Made:
@@ -313,7 +315,7 @@ def _source(workspace: Workspace, pipe: Pipeline, settings: Settings) -> _Source
         parts = [imagelist.row_text(row) for row in (images.header, *images.rows)]
         return _Source(f"{len(images.rows):,} rows", parts, images=images)
     if not workspace.file_list.is_file():
-        if pipe.kind is Kind.PROJECT:
+        if pipe.kind is Kind.PROJECT or pipe.lists_files:
             return _Source(f"the files of {pipe.path.name}", [sha256(pipe.path)])
         raise BpcpError(
             Exit.NO_INPUT,
@@ -322,7 +324,7 @@ def _source(workspace: Workspace, pipe: Pipeline, settings: Settings) -> _Source
         )
     files = read_files(workspace.file_list, settings.root, settings.moved)
     parts = list(files)
-    if "Extract from image file headers" in pipe.text.decode("utf-8", "replace"):
+    if any(_HEADERS in value for m in pipe.named("Metadata") for _, value in m.settings):
         # the image sets depend on what is in the files, too
         parts.append(imagelist.fingerprint(("URL_",), [(name,) for name in files], settings.root))
     return _Source(f"{len(files):,} files", parts, files)
@@ -364,7 +366,7 @@ def _make(
     argv: Sequence[str], pipe: Pipeline, source: _Source, settings: Settings, home: Path
 ) -> Path:
     """Let CellProfiler make a batch file in a folder."""
-    text = mend.with_create_batch(pipe.text.decode("utf-8", "surrogateescape"))
+    text = mend.with_create_batch(str(pipe.content))
     output, tmpdir = home / "output", home / "tmp"
     for folder in (output, tmpdir):
         folder.mkdir()
@@ -378,7 +380,7 @@ def _make(
         listed = "\n".join([*source.files, ""])
         (home / "files.txt").write_text(listed, encoding="utf-8", errors="surrogateescape")
         inputs = ["--file-list", str(home / "files.txt")]
-    else:
+    elif pipe.kind is Kind.PROJECT:
         program = home / "project.cpproj"
         shutil.copyfile(pipe.path, program)
         batch.set_pipeline(program, text)

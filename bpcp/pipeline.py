@@ -1,8 +1,6 @@
 """What a pipeline says that matters for cutting and checking a run.
 
-It is CellProfiler's own text (Version:5), alone in a .cppipe file or inside a project or a batch
-file: a module's line starts at the margin and ends in a bracket of attributes; its settings follow,
-indented, as `label:value`.
+It is CellProfiler's own text, alone in a .cppipe file or inside a project or a batch file.
 """
 
 from __future__ import annotations
@@ -10,17 +8,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 
+from bpcp import cppipe
 from bpcp.errors import BpcpError, Exit
-from bpcp.mend import Mend, plain
+from bpcp.mend import Mend
 from bpcp.mend import mended as mended_text
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_MODULE = re.compile(r"^(?P<name>\w+):\[(?P<attributes>.*)\]\s*$")
-_ENABLED = re.compile(r"\|enabled:(True|False)\|")
 TAG = re.compile(r"\\g<(.+?)>|\(\?<(.+?)>\)")
 
 
@@ -91,15 +89,31 @@ class Pipeline:
     path : Path
         A .cppipe file, a project (.cpproj), or a batch file.
     text : bytes
-        The pipeline's text in it.
+        The pipeline's text in it, as CellProfiler can read it.
     modules : tuple of Module
         The enabled ones.
+    folded : bool
+        Whether the text in the file is one line, as in projects of CellProfiler 3.
+    own : cppipe.Text or None
+        The text as it is in the file, where `text` is what CellProfiler makes of that.
     """
 
     path: Path
     text: bytes = field(repr=False)
     modules: tuple[Module, ...]
     kind: Kind = Kind.TEXT
+    folded: bool = False
+    own: cppipe.Text | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def content(self) -> cppipe.Text:
+        """Its text, by modules, also those that are disabled or that CellProfiler does not read."""
+        return cppipe.Text(self.text.decode("utf-8", "surrogateescape"))
+
+    @property
+    def written(self) -> cppipe.Text:
+        """The text as it is in the file, in lines."""
+        return self.own or self.content
 
     @property
     def sha256(self) -> str:
@@ -114,6 +128,11 @@ class Pipeline:
     def reads_list(self) -> bool:
         """Whether it reads by LoadData; otherwise CellProfiler finds image sets among files."""
         return bool(self.named("LoadData"))
+
+    @property
+    def lists_files(self) -> bool:
+        """Whether a list of images stands behind its modules ("saved with the file list")."""
+        return self.content.header.get("HasImagePlaneDetails", "").strip() == "True"
 
     @property
     def group_keys(self) -> tuple[str, ...]:
@@ -178,7 +197,8 @@ def _named_tables(module: Module, start: str, extension: str) -> Iterator[Table]
         module.all("Combine these object measurements with those of the previous object?"),
         module.all("File name"),
         module.all("Use the object name for the file name?"),
-        strict=True,
+        # a file that was cut off lacks some
+        strict=False,
     ):
         if tables and shares == "Yes" and all(map(is_objects, (name, tables[-1].objects[-1]))):
             tables[-1] = Table(tables[-1].path, (*tables[-1].objects, name), nulls)
@@ -228,7 +248,6 @@ def read(path: Path) -> Pipeline:
     BpcpError
         66 where it is missing; 65 where it is no pipeline.
     """
-    kind = Kind.TEXT
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -241,44 +260,42 @@ def read(path: Path) -> Pipeline:
         from bpcp import batch
 
         text = batch.pipeline_text(path)
-        data, kind = text.encode(), Kind.BATCH if batch.in_batch_mode(text) else Kind.PROJECT
-    if not data.startswith(b"CellProfiler Pipeline:"):
+        kind = Kind.BATCH if batch.in_batch_mode(text) else Kind.PROJECT
+    else:
+        text, kind = cppipe.decoded(data), Kind.TEXT
+    if not text.startswith("CellProfiler Pipeline:"):
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"not a CellProfiler pipeline (.cppipe, .cpproj, Batch_data.h5): {path}",
+            "open it in CellProfiler, and export the pipeline as a .cppipe file"
+            if path.suffix == ".json"
+            else "",
         )
-    return of_text(path, data, kind)
+    whole = cppipe.unfolded(text)
+    found = of_text(path, whole.encode("utf-8", "surrogateescape"), kind)
+    return replace(found, folded=whole != text)
 
 
-def of_text(path: Path, text: bytes, kind: Kind) -> Pipeline:
+def of_text(path: Path, text: bytes, kind: Kind = Kind.TEXT) -> Pipeline:
     """Give a pipeline of a text."""
-    lines = text.decode("utf-8", "replace").splitlines()
-    return Pipeline(path, text, tuple(modules_in(lines)), kind)
+    content = cppipe.Text(text.decode("utf-8", "surrogateescape"))
+    return Pipeline(path, text, tuple(modules_of(content)), kind)
 
 
 def mended(pipe: Pipeline, mends: Sequence[Mend]) -> Pipeline:
     """Give a pipeline with some settings changed, as `mend.mended` does."""
     if not mends:
         return pipe
-    text = mended_text(pipe.text.decode("utf-8", "surrogateescape"), mends)
-    return of_text(pipe.path, text.encode("utf-8", "surrogateescape"), pipe.kind)
+    text = mended_text(str(pipe.content), mends)
+    changed = of_text(pipe.path, text.encode("utf-8", "surrogateescape"), pipe.kind)
+    return replace(changed, own=pipe.own)
 
 
-def modules_in(lines: Sequence[str]) -> Iterator[Module]:
-    """Give the enabled modules of a pipeline's lines, with settings as CellProfiler reads them."""
-    number, name, enabled = 0, "", False
-    settings: list[tuple[str, str]] = []
-    for line in [*lines, "End:[]"]:
-        head = _MODULE.match(line)
-        if head:
-            if name and enabled:
-                yield Module(name, number, tuple(settings))
-            number, name, settings = number + 1, head["name"], []
-            flags = _ENABLED.findall(head["attributes"])
-            enabled = not flags or flags[-1] == "True"
-        elif name and line.startswith(" ") and ":" in line:
-            label, _, value = line.strip().partition(":")
-            settings.append((label, plain(value)))
+def modules_of(text: cppipe.Text, *, every: bool = False) -> Iterator[Module]:
+    """Give the modules that CellProfiler reads: the enabled ones, or every one."""
+    for number, block in enumerate(text.blocks, 1):
+        if every or block.enabled:
+            yield Module(block.name, number, tuple((s.label, s.value) for s in block.settings))
 
 
 def _neighbours(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -433,7 +432,7 @@ def main(argv: Sequence[str]) -> int:
     args = parse(argv)
     workspace = locate(args.dataset, args.pipeline)
     settings = settings_of(args, workspace)
-    pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
+    pipe = engine.read(args.pipeline)
     with background.tidily():
         if args.dry_run:
             plan = make(workspace, pipe, settings)

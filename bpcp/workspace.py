@@ -410,6 +410,8 @@ def of_status(folder: Path) -> Workspace:
 
 
 LOCK_HELD = "BPCP_LOCK_HELD"
+# Enough for the lines before a pipeline's modules.
+_HEADER_BYTES = 600
 
 
 @contextmanager
@@ -628,11 +630,13 @@ def main(argv: Sequence[str]) -> int:
         raise BpcpError(
             Exit.NO_INPUT, f"no pipeline: {args.pipeline}", _there(args.pipeline.parent, "*.cp*")
         )
-    # a project and a batch file name their images themselves
-    own = args.pipeline.suffix in (".cpproj", ".h5")
+    # a project and a batch file name their images themselves, and so may a pipeline
+    with args.pipeline.open("rb") as file:
+        lists = b"\nHasImagePlaneDetails:True" in file.read(_HEADER_BYTES)
+    own = lists or args.pipeline.suffix in (".cpproj", ".h5")
     if not (own or here.image_list.is_file() or here.file_list.is_file()):
-        lists = here.base / "load_data_csv"
-        raise BpcpError(Exit.NO_INPUT, f"no image list: {here.image_list}", _there(lists, "*"))
+        folder = here.base / "load_data_csv"
+        raise BpcpError(Exit.NO_INPUT, f"no image list: {here.image_list}", _there(folder, "*"))
     for path in (
         here.status, here.log, here.lock, here.joblog, here.events, here.fetching, here.ramdisk,
     ):  # fmt: skip

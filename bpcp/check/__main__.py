@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,13 +21,15 @@ if TYPE_CHECKING:
 # So many of a code are shown; more would hide the others.
 _SHOWN = 20
 _LINES_WIDTH = 60
+# Of a pipeline by itself; nothing of that name is read.
+_NO_DATASET = "none"
 # The worst first; what bpcp mends needs no doing, but should be read.
 _WORDS = ("error", "mended", "warning", "note")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser("check")
-    parser.add_argument("-d", "--dataset", required=True)
+    parser.add_argument("-d", "--dataset")
     parser.add_argument("-p", "--pipeline", required=True, type=Path)
     parser.add_argument("-c", "--create_groups_from_data_file", action="store_true")
     parser.add_argument("--map", action="append", default=[])
@@ -50,8 +51,8 @@ def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
     from bpcp import plan
     from bpcp.settings import settings_of
 
-    shared = [f"--dataset={args.dataset}", f"--pipeline={args.pipeline}"]
-    shared += ["-c"] if args.create_groups_from_data_file else []
+    shared = [f"--dataset={args.dataset or _NO_DATASET}", f"--pipeline={args.pipeline}"]
+    shared += ["-c"] if args.create_groups_from_data_file or not args.dataset else []
     shared += [f"--map={moved}" for moved in args.map]
     for name in ("input_folder", "input", "endpoint_url", "profile"):
         if value := getattr(args, name):
@@ -107,10 +108,12 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def summary(checked: Checked) -> str:
+def summary(checked: Checked, *, alone: bool = False) -> str:
     """Say in a line what was looked at, and what was found."""
     looked_at = [_count(checked.files, "file")]
-    if checked.image_sets or not checked.files:
+    if alone and not checked.image_sets:
+        looked_at = ["the pipeline by itself"]
+    elif checked.image_sets or not checked.files:
         looked_at.insert(0, _count(checked.image_sets, "image set"))
     counts = Counter(_word(f) for f in checked.findings)
     words = [
@@ -140,20 +143,23 @@ def _quarantine(checked: Checked, *, wanted: bool) -> str:
 def main(argv: Sequence[str]) -> int:
     """Check a dataset and a pipeline."""
     # this file is read again by each process that looks at images, which need none of these
-    from bpcp import pipeline
+    from bpcp import engine
+    from bpcp.check import about
     from bpcp.check.all import Asked, run
     from bpcp.check.progress import Progress
+    from bpcp.pipeline import mended
 
     args = parse(argv)
-    workspace = locate(args.dataset, args.pipeline)
+    workspace = locate(args.dataset or _NO_DATASET, args.pipeline)
     settings = _settings(args, workspace)
-    pipe = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
+    pipe = engine.read(args.pipeline)
     progress = Progress()
     shows = sys.stderr.isatty() and not args.quiet
     asked = Asked(
         files=not args.no_images,
         deep=args.deep,
         mend=not args.no_fix,
+        alone=not args.dataset,
         told=progress.told if shows else None,
     )
     try:
@@ -161,11 +167,15 @@ def main(argv: Sequence[str]) -> int:
     finally:
         progress.end()
     code = checked.exit(quarantine=args.quarantine)
+    # by itself, it is told as a run takes it
+    mends = [m for finding in checked.findings for m in finding.mends] if asked.alone else []
+    ready = mended(pipe, mends)
     for stream in (sys.stdout, sys.stderr):
         # a name that is no text must not end a check; these two are always text streams
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if args.json:
         found = {
+            "pipeline": about.of_file(ready),
             "image_sets": checked.image_sets,
             "files": checked.files,
             "lines_count": checked.unit,
@@ -176,11 +186,14 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps(found, ensure_ascii=False, indent=1))
     else:
         findings = errors(checked.findings) if args.quiet else checked.findings
+        if asked.alone and not args.quiet:
+            for line in about.words(about.of_file(ready)):
+                print(_plain(line))
         for line in report(findings, checked.unit):
             print(line)
     if not args.quiet:
         sys.stdout.flush()
-        print(summary(checked), file=sys.stderr)
+        print(summary(checked, alone=asked.alone), file=sys.stderr)
         if words := _quarantine(checked, wanted=args.quarantine):
             print(words, file=sys.stderr)
     return code

@@ -22,6 +22,7 @@ from bpcp.check.findings import (
 )
 from bpcp.check.loading import UNLOADABLE
 from bpcp.check.places import PATH_MISSING
+from bpcp.check.whole import CUT_OFF
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.pipeline import Kind, Pipeline, mended
@@ -57,6 +58,8 @@ class Asked:
         Whether bpcp may mend a copy of the pipeline; what needs it is an error otherwise.
     load : bool
         Whether CellProfiler is asked to load the pipeline.
+    alone : bool
+        Whether the pipeline is looked at by itself, without a list of its images.
     told : callable, optional
         Told now and then how many of how many files were looked at.
     """
@@ -65,6 +68,7 @@ class Asked:
     deep: bool = False
     mend: bool = True
     load: bool = True
+    alone: bool = False
     told: Callable[[int, int], None] | None = None
 
 
@@ -130,7 +134,8 @@ def run(
     given = images is not None
     findings: list[Finding] = []
     unit = "image set" if pipe.kind is Kind.BATCH or (images and not pipe.reads_list) else "line"
-    if pipe.reads_list and pipe.kind is not Kind.BATCH:
+    is_batch = pipe.kind is Kind.BATCH
+    if pipe.reads_list and not is_batch and not asked.alone:
         found, listed = rows.of_list(workspace.image_list, pipe.group_keys)
         findings += found
         images = images or _prepared(listed, workspace, pipe, settings, findings)
@@ -141,10 +146,11 @@ def run(
             remedy = "set 'Process just a range of rows?' to No; mend platelist.txt, welllist.txt"
             findings.append(Finding(NO_IMAGE_SET, workspace.image_list.name, what, remedy))
     listing = None
-    if not (images or pipe.reads_list):
+    if not (images or pipe.reads_list or asked.alone):
         listing = _file_list(workspace, settings, findings)
     unread = any(f.code in (FILE_LIST, NO_IMAGE_SET) for f in findings)
-    if images is None and not unread and (not pipe.reads_list or pipe.kind is Kind.BATCH):
+    makes_sets = is_batch or not (pipe.reads_list or asked.alone)
+    if images is None and not unread and makes_sets:
         images = _found_by_cellprofiler(workspace, pipe, settings, findings)
         unit = "image set" if images else unit
     compared = images is not None
@@ -163,11 +169,17 @@ def run(
             found, count = files.of_files(named, settings.root, how)
             findings += found
         if loading:
-            said = loading.result()
+            # what does not load comes before what follows of it, and after why it does not
+            is_cut = any(f.code is CUT_OFF for f in findings)
+            unloadable = loading.result()
             if any(f.code is PATH_MISSING for f in findings):
                 # what CellProfiler can't load is that file
-                said = [f for f in said if f.code is not UNLOADABLE]
-            findings += said
+                unloadable = [f for f in unloadable if f.code is not UNLOADABLE]
+            if errors(unloadable) and not pipe.reads_list:
+                # that CellProfiler made no image set only follows
+                findings = [f for f in findings if f.code is not NO_IMAGE_SET]
+            at = len(findings) if is_cut else 0
+            findings[at:at] = unloadable
     if images is not None and not given:
         findings += _saved(pipe, images, settings, findings)
     if not asked.mend:

@@ -39,8 +39,25 @@ NEWER = Code(
 CODES = (UNKNOWN, PLUGIN, UNLOADABLE, NEWER)
 
 _NAMED = re.compile(r"(?:Could not find the|The) (\w+) module")
-_HEAD = re.compile(r"^(\w+):\[(?:.*?\bvariable_revision_number:(\d+))?", re.MULTILINE)
-_MADE_BY = re.compile(r"^DateRevision:(\d+)\s*$", re.MULTILINE)
+# What CellProfiler 4 dropped: its words, what they mean, and what to do.
+_GONE = (
+    (
+        re.compile(r"Unsupported file format: (mat)"),
+        "CellProfiler 4 saves no .mat files",
+        "set 'Saved file format' to npy, and name the .npy files in the list of the pipeline that"
+        " applies them",
+    ),
+    (
+        re.compile(r"Unsupported file format: (bmp)"),
+        "CellProfiler 4 saves no .bmp files",
+        "set 'Saved file format' to png",
+    ),
+    (
+        re.compile(r"Unsupported image type: (Objects)"),
+        "CellProfiler 4 saves no objects as they are",
+        "put ConvertObjectsToImage before it, and save the image that it makes",
+    ),
+)
 _PLUGINS_OPTION = "BPCP_CELLPROFILER='cellprofiler --plugins-directory DIR'"
 # Whose revisions `modules.REVISIONS` holds.
 _KNOWN = (4, 2, 8)
@@ -79,7 +96,7 @@ def _asked(
     # CellProfiler prepares each module even where it is only asked: one that exports would make its
     # tables anew, in whatever folder or server the user keeps the real ones
     quiet = [Mend(m.number, "enabled", "True", "False", "") for m in pipe.modules if writes(m)]
-    text = mended_further(pipe.text.decode("utf-8", "surrogateescape"), quiet)
+    text = mended_further(str(pipe.content), quiet)
     asked = of_text(pipe.path, text.encode("utf-8", "surrogateescape"), pipe.kind)
     try:
         engine.measurements(argv, asked, of_list(images) if images else None, input_folder)
@@ -98,15 +115,26 @@ def _why(pipe: Pipeline, cause: str) -> Iterator[Finding]:
     for module in suspects:
         yield _unknown(pipe, module, cause)
     if not suspects:
-        names = ", ".join(dict.fromkeys(m.name for m in strange))
-        yield Finding(
-            UNLOADABLE,
-            "the pipeline",
-            f"CellProfiler can't load it: {cause}",
-            f"not of CellProfiler's own are: {names}; is what these need installed?"
-            if names
-            else "open it in CellProfiler, mend it there and save it again",
-        )
+        yield _unloadable(pipe, cause, strange)
+
+
+def _unloadable(pipe: Pipeline, cause: str, strange: Sequence[Module]) -> Finding:
+    said, _, file = cause.partition(cellprofiler.OF_MODULE)
+    modules = [m for m in every_module(pipe) if m.name.casefold() == file]
+    names = ", ".join(dict.fromkeys(m.name for m in strange))
+    remedy = "open it in CellProfiler, correct it there and save it again"
+    if names:
+        remedy = f"not of CellProfiler's own are: {names}; is what these need installed?"
+    for pattern, meaning, todo in _GONE:
+        if gone := pattern.search(said):
+            # every one, though CellProfiler stops at the first
+            modules = [m for m in modules if any(v == gone[1] for _, v in m.settings)]
+            said, remedy = meaning, todo
+    where = "the pipeline"
+    if modules:
+        numbers = ", ".join(str(m.number) for m in modules)
+        where = f"module{'s' if len(modules) > 1 else ''} {numbers}, {modules[0].name}"
+    return Finding(UNLOADABLE, where, f"CellProfiler can't load it: {said}", remedy)
 
 
 def _unknown(pipe: Pipeline, module: Module, cause: str) -> Finding:
@@ -134,28 +162,26 @@ def _unknown(pipe: Pipeline, module: Module, cause: str) -> Finding:
 
 
 def _newer(pipe: Pipeline, version: str) -> Iterator[Finding]:
-    text = pipe.text.decode("utf-8", "replace")
     own = tuple(int(part) for part in re.findall(r"\d+", version))
-    made = _MADE_BY.search(text)
-    # "428" or "4281" is a version; CellProfiler 2 wrote the time of its last change
-    by = tuple(int(digit) for digit in made[1]) if made and len(made[1]) < 6 else ()
+    by = tuple(map(int, filter(None, pipe.written.made_by.split("."))))
     if by[:3] > own[:3]:
         yield Finding(
             NEWER,
             "the pipeline",
-            f"made by CellProfiler {'.'.join(map(str, by))}, and {version} is to run it: it reads"
+            f"made by CellProfiler {pipe.written.made_by}, and {version} is to run it: it reads"
             " settings by their place, whatever they are called",
             "run it with the CellProfiler that made it: BPCP_CELLPROFILER=COMMAND",
         )
     if own[:3] != _KNOWN:
         return
     # as pipelines are saved, a module that is newer than its program comes from a newer program
-    for number, (name, revision) in enumerate(_HEAD.findall(text), 1):
-        if name in REVISIONS and revision and int(revision) > REVISIONS[name]:
+    for number, block in enumerate(pipe.written.blocks, 1):
+        known = REVISIONS.get(block.name)
+        if known and block.revision and block.revision > known:
             yield Finding(
                 NEWER,
-                f"module {number}, {name}",
-                f"its settings are of revision {revision}; CellProfiler {version} knows"
-                f" {REVISIONS[name]}, and reads them by their place",
+                f"module {number}, {block.name}",
+                f"its settings are of revision {block.revision}; CellProfiler {version} knows"
+                f" {known}, and reads them by their place",
                 "run it with the CellProfiler that made it: BPCP_CELLPROFILER=COMMAND",
             )

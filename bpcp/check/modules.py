@@ -18,7 +18,7 @@ from bpcp.check.readers import (
     Labels,
     when,
 )
-from bpcp.pipeline import Module, Pipeline, modules_in
+from bpcp.pipeline import Module, Pipeline, modules_of
 
 # The modules of CellProfiler 4.2.8.1, and the revision of each one's settings.
 REVISIONS: Mapping[str, int] = MappingProxyType({
@@ -49,7 +49,7 @@ REVISIONS: Mapping[str, int] = MappingProxyType({
     "UnmixColors": 2, "UntangleWorms": 2, "Watershed": 3,
 })  # fmt: skip
 
-# Modules of the CellProfiler-plugins collection, as one word in small letters.
+# Modules of the CellProfiler-plugins collection and of ImcPluginsCP, in small letters.
 PLUGINS = frozenset({
     "addnoise", "boxobjects", "brightfieldprojectchannels", "calculategini", "calculatemoments",
     "callbarcodes", "cellcast", "compensatecolors", "constrainobjects", "convertoutlinestoobjects",
@@ -61,7 +61,8 @@ PLUGINS = frozenset({
     "measuretrackquality", "mergeobjects", "noise2void", "nucleaizer", "pixelshuffle", "predict",
     "rescaleintensityslicewise", "rescalemodepercentile", "rollingball", "runcellpose",
     "rundeepprofiler", "runilastik", "runimagejscript", "runomnipose", "runstardist", "runvista2d",
-    "saveimagestoomero", "shollanalysis", "transformfilters", "variancetransform",
+    "measureobjectintensitymultichannel", "saveimagestoomero", "shollanalysis", "summarizestack",
+    "transformfilters", "variancetransform",
 })  # fmt: skip
 
 # ImageMath renames its settings by their place, and these operations take only the first.
@@ -324,5 +325,4 @@ def place(module: Module) -> str:
 
 def every_module(pipe: Pipeline) -> list[Module]:
     """Give a pipeline's modules, the disabled ones too."""
-    text = pipe.text.decode("utf-8", "replace").replace("|enabled:False|", "|enabled:True|")
-    return list(modules_in(text.splitlines()))
+    return list(modules_of(pipe.content, every=True))

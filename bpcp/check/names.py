@@ -37,6 +37,8 @@ _NAMES = re.compile(r"Name |What should CellProfiler call|Image name|Output$")
 _NOTHING = ("", "None", "Leave blank", "Leave this black", "Do not use")
 # Tags that CellProfiler fills from the image files; the list need not have them.
 _OF_FILES = ("Series", "Frame")
+# More missing names than these are said in one finding.
+_SEVERAL = 5
 _IMAGE_COLUMNS = ("FileName_", "URL_")
 _OBJECT_COLUMNS = ("ObjectsFileName_", "ObjectsURL_")
 
@@ -74,13 +76,10 @@ def _missing(
     listed: Sequence[str],
     wanted: Callable[[Module], Iterable[str]],
 ) -> Iterator[Finding]:
-    there = set(listed)
-    wanting: dict[str, list[Module]] = {}
-    for module in pipe.modules:
-        for name in wanted(module):
-            if name not in there and name not in _NOTHING:
-                wanting.setdefault(name, []).append(module)
-        there.update(_made(module))
+    wanting = from_list(pipe, wanted, listed)
+    if len(wanting) > _SEVERAL:
+        yield _many(code, kind, wanting, listed)
+        return
     for name, users in wanting.items():
         which = f"the {kind} {name}" if kind == "image" else f"the objects {name}"
         more = f" (as {len(users) - 1} more modules do)" if len(users) > 2 else ""
@@ -91,6 +90,48 @@ def _missing(
             f"it wants {which}{more}, which neither the image list nor an earlier module gives",
             _remedy(pipe, kind, name, users[0], listed),
         )
+
+
+def from_list(
+    pipe: Pipeline, wanted: Callable[[Module], Iterable[str]], listed: Sequence[str] = ()
+) -> dict[str, list[Module]]:
+    """Name what modules want and no earlier one makes, and the modules that want it.
+
+    Parameters
+    ----------
+    wanted : callable
+        Names what a module reads: `modules.images_read` or `modules.objects_read`.
+    listed : sequence of str
+        What need not be named, for the image list gives it.
+    """
+    there = set(listed)
+    wanting: dict[str, list[Module]] = {}
+    for module in pipe.modules:
+        for name in wanted(module):
+            if name not in there and name not in _NOTHING:
+                wanting.setdefault(name, []).append(module)
+        there.update(_made(module))
+    return wanting
+
+
+def _many(
+    code: Code, kind: str, wanting: dict[str, list[Module]], listed: Sequence[str]
+) -> Finding:
+    """Say it once, where the list is not for this pipeline: a reason each would hide the others."""
+    names = list(wanting)
+    users = list(dict.fromkeys(place(m) for found in wanting.values() for m in found))
+    others = f", and {len(users) - 1} more" if len(users) > 1 else ""
+    there = f"the list has {', '.join(listed)}" if listed else f"the list has no {kind}"
+    what = "images" if kind == "image" else kind
+    prefix = "FileName_" if kind == "image" else "ObjectsFileName_"
+    return Finding(
+        code,
+        f"{users[0]}{others}",
+        f"{len(names)} {what} are wanted that neither the image list nor an earlier module gives:"
+        f" {', '.join(names[:_SEVERAL])} and {len(names) - _SEVERAL} more",
+        f"{there}; give it columns {prefix}{names[0]} and so on, or take the list that belongs to"
+        " the pipeline",
+    )
 
 
 def _made(module: Module) -> Iterator[str]:
@@ -126,7 +167,8 @@ def _near(name: str, there: Sequence[str]) -> str:
     return folded[close[0]] if close else ""
 
 
-def _missing_metadata(pipe: Pipeline, header: Sequence[str]) -> Iterator[Finding]:
+def metadata_wanted(pipe: Pipeline) -> dict[str, tuple[Module, str]]:
+    """Name the metadata that no module makes, with the first module that wants it, and why."""
     wanted: dict[str, tuple[Module, str]] = {}
     grouping = next(iter([*pipe.named("LoadData"), *pipe.named("Groups")]), None)
     if grouping:
@@ -145,8 +187,12 @@ def _missing_metadata(pipe: Pipeline, header: Sequence[str]) -> Iterator[Finding
             made.update(("Plate", "Well", "Row", "Column", "Site", "SiteNumber"))
         elif module.name != "LoadData":
             made.update(_made(module))
-    for tag, (module, how) in wanted.items():
-        if tag in _OF_FILES or _is_listed(header, tag):
+    return {tag: why for tag, why in wanted.items() if tag not in _OF_FILES}
+
+
+def _missing_metadata(pipe: Pipeline, header: Sequence[str]) -> Iterator[Finding]:
+    for tag, (module, how) in metadata_wanted(pipe).items():
+        if _is_listed(header, tag):
             continue
         tags = [c.removeprefix("Metadata_") for c in header if c.startswith("Metadata_")]
         near = _near(tag, tags)

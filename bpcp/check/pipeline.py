@@ -7,8 +7,9 @@ What can be put right without changing a result is put right in the copy that a 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from bpcp import binding, imagelist
@@ -22,6 +23,7 @@ from bpcp.check import (
     saving,
     skipping,
     spreadsheets,
+    whole,
 )
 from bpcp.check.broken import of_broken
 from bpcp.check.databases import of_folder
@@ -39,6 +41,7 @@ from bpcp.errors import BpcpError
 from bpcp.imagelist import ImageList
 from bpcp.mend import Mend
 from bpcp.pipeline import Kind, Module, Pipeline
+from bpcp.workspace import to_ranges
 
 __all__ = ["CODES", "loads", "of_broken", "of_folder", "of_pipeline", "row_range"]
 
@@ -88,12 +91,15 @@ NO_TABLES = Code(
     "pipeline-no-tables", Severity.NOTE, "no tables are exported, so little can be checked"
 )
 CODES: tuple[Code, ...] = (
-    NO_LOADER, MANY_LOADERS, *loading.CODES, *broken.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE,
-    *names.CODES, *places.CODES, *saving.CODES, *spreadsheets.CODES, MYSQL, DATABASE,
+    *whole.CODES, NO_LOADER, MANY_LOADERS, *loading.CODES, *broken.CODES, ROW_RANGE, BATCH_FILES,
+    INTERACTIVE, *names.CODES, *places.CODES, *saving.CODES, *spreadsheets.CODES, MYSQL, DATABASE,
     *databases.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS, NUMBERS, *skipping.CODES, OVERWRITE,
     PREFIX, NO_TABLES,
 )  # fmt: skip
 
+_PLACE = re.compile(r"module (\d+), (\w+)")
+# More places than these are named by their modules' numbers alone.
+_SEVERAL = 3
 _RANGED = "Process just a range of rows?"
 _ROWS = "Rows to process"
 _OVERWRITE = ("Overwrite existing files without warning?", "Overwrite without warning?")
@@ -121,7 +127,11 @@ def of_pipeline(
     list of Finding
         The worst first, and in the pipeline's order.
     """
-    found = [
+    found = list(whole.of_whole(pipe))
+    if not pipe.written.every:
+        return found
+    is_cut = any(f.code is whole.CUT_OFF for f in found)
+    found += [
         *_loaders(pipe),
         *_row_range(pipe),
         *_batch_files(pipe),
@@ -130,6 +140,7 @@ def of_pipeline(
         *places.of_places(pipe, where),
         *spreadsheets.of_spreadsheets(pipe),
         *_exports(pipe),
+        *([] if is_cut else _results(pipe)),
         *databases.of_databases(pipe),
         *_together(pipe, images),
         *_digits(pipe, images),
@@ -142,18 +153,29 @@ def of_pipeline(
 
 def _alike(found: Iterable[Finding]) -> list[Finding]:
     """Say once what is to be said of several modules in the same words."""
-    said: dict[tuple[str, str, str], Finding] = {}
+    said: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in found:
-        key = (finding.code.name, finding.what, finding.remedy)
-        first = said.get(key)
-        if first:
-            finding = replace(
-                first,
-                place=f"{first.place}; {finding.place}",
-                mends=(*first.mends, *finding.mends) if first.mends and finding.mends else (),
-            )
-        said[key] = finding
-    return list(said.values())
+        said.setdefault((finding.code.name, finding.what, finding.remedy), []).append(finding)
+    return [
+        replace(
+            alike[0],
+            place=_places([f.place for f in alike]),
+            mends=tuple(m for f in alike for m in f.mends) if all(f.mends for f in alike) else (),
+        )
+        for alike in said.values()
+    ]
+
+
+def _places(places: Sequence[str]) -> str:
+    """Name several places: "module 2, Crop; module 5, Tile", or "modules 2, 4-9, Crop"."""
+    found = [_PLACE.fullmatch(one) for one in places]
+    if len(places) <= _SEVERAL or None in found:
+        return "; ".join(places)
+    numbers: dict[str, list[int]] = {}
+    for match in filter(None, found):
+        numbers.setdefault(match[2], []).append(int(match[1]))
+    lists = ((to_ranges(sorted(set(at))).replace(",", ", "), name) for name, at in numbers.items())
+    return "; ".join(f"module{'s' if ',' in n or '-' in n else ''} {n}, {m}" for n, m in lists)
 
 
 def row_range(pipe: Pipeline) -> tuple[int, int] | None:
@@ -264,7 +286,12 @@ def _exports(pipe: Pipeline) -> Iterator[Finding]:
                 " would make the same tables anew",
                 "set 'Database type' to SQLite, or use ExportToSpreadsheet",
             )
-    if not spreadsheets and not databases:
+
+
+def _results(pipe: Pipeline) -> Iterator[Finding]:
+    if nothing := list(whole.of_output(pipe)):
+        yield from nothing
+    elif not pipe.named("ExportToSpreadsheet") and not pipe.named("ExportToDatabase"):
         yield Finding(
             NO_TABLES,
             str(pipe.path),

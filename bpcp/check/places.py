@@ -66,7 +66,7 @@ def of_places(pipe: Pipeline, where: Places | None) -> list[Finding]:
     return [*_written(pipe), *_escaped(pipe), *_read(pipe, where), *_of_plugins(pipe)]
 
 
-def _outputs(pipe: Pipeline) -> Iterator[tuple[Module, int, Folder]]:
+def outputs(pipe: Pipeline) -> Iterator[tuple[Module, int, Folder]]:
     for module in pipe.modules:
         for at, value in active(module, OUTPUT_FOLDERS.get(module.name, {})):
             yield module, at, Folder.of(value)
@@ -75,10 +75,10 @@ def _outputs(pipe: Pipeline) -> Iterator[tuple[Module, int, Folder]]:
 def _written(pipe: Pipeline) -> Iterator[Finding]:
     taken = {
         _short(folder.path): folder
-        for _, _, folder in _outputs(pipe)
+        for _, _, folder in outputs(pipe)
         if folder.is_within and folder.kind == BELOW_OUT
     }
-    for module, at, folder in _outputs(pipe):
+    for module, at, folder in outputs(pipe):
         if folder.is_within:
             continue
         label, value = module.settings[at]
@@ -109,7 +109,7 @@ def _escaped(pipe: Pipeline) -> Iterator[Finding]:
     """
     if pipe.kind is not Kind.BATCH:
         return
-    for module, _, folder in _outputs(pipe):
+    for module, _, folder in outputs(pipe):
         # what lies elsewhere gets a new name anyway
         if folder.kind == BELOW_OUT and folder.is_within and (tag := _NO_TAG.search(folder.path)):
             yield Finding(
@@ -125,7 +125,7 @@ def _escaped(pipe: Pipeline) -> Iterator[Finding]:
 def mends_of(pipe: Pipeline, mend: Mend) -> tuple[Mend, ...]:
     """Give a mend where the pipeline's text can take it, else none."""
     try:
-        mended(pipe.text.decode("utf-8", "replace"), [mend])
+        mended(str(pipe.content), [mend])
     except ValueError:
         return ()
     return (mend,)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import bpcp.database.file as db
+from bpcp.cppipe import Text, decoded
 from bpcp.database.file import Layout, quoted
 from bpcp.errors import BpcpError, Exit
 from bpcp.restore import DamagedTableError, Restorer, Run, Source
@@ -36,7 +37,7 @@ _PLATE = re.compile(
     r"(?P<field>filter_SQL_Plate_[A-Za-z0-9_]*) = (?P<value>SELECT ImageNumber FROM (?P<table>\w+)"
     r" WHERE (?P<column>Image_Metadata_[^=]+) = \"(?P<plate>[^\n]*)\")"
 )
-_FOR_EACH_PLATE = b"Automatically create a filter for each plate?:Yes"
+_FOR_EACH_PLATE = ("Automatically create a filter for each plate?", "Yes")
 _FILE = re.compile(r"^(db_sqlite_file\s*= )(.*)$", re.MULTILINE)
 _NAMES = ("Experiment", "Experiment_Properties")
 _STAMPS: dict[str, Callable[[Iterable[str]], str]] = {
@@ -260,7 +261,10 @@ def _over_all(
 
 def makes_plate_filters(pipeline: Path) -> bool:
     """Tell whether a pipeline asks for a filter for each plate."""
-    return pipeline.is_file() and _FOR_EACH_PLATE in pipeline.read_bytes()
+    if not pipeline.is_file():
+        return False
+    blocks = Text(decoded(pipeline.read_bytes())).blocks
+    return any((s.label, s.value) == _FOR_EACH_PLATE for block in blocks for s in block.settings)
 
 
 def _plate_filter(line: str) -> re.Match[str] | None:

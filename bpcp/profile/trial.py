@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bpcp import cellprofiler, imagelist, pipeline, plan
+from bpcp import cellprofiler, engine, imagelist, pipeline, plan
 from bpcp.chunk.verdict import Declared, Ran, judge
 from bpcp.cut import Cut, chunks_of, order
 from bpcp.database import empty
@@ -151,7 +150,7 @@ def subject_of(argv: Sequence[str]) -> Subject:
     workspace = locate(args.dataset, args.pipeline)
     # only what it draws is read, and it says itself what of that is missing
     settings = replace(settings_of(args, workspace), check=False)
-    given = pipeline.read(Path(os.path.abspath(args.pipeline)))  # noqa: PTH100 -- as locate does
+    given = engine.read(args.pipeline)
     vetted = vet(workspace, given, settings)
     pipe, sets = vetted.pipe, vetted.sets
     if sets.made:

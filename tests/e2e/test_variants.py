@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from conftest import Lab, Plain
+from conftest import Lab, Plain, cellprofiler
+from cp3 import version_4
 from texts import CORRECT, PROJECT, SAVE_LAST, SCIKIT_IMAGE, TRACK, Text
+
+from bpcp.batch import set_pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -192,3 +199,39 @@ def test_equals_one_process(
     assert f"{count} of {count} image sets" in said
     assert len(lab.verdicts()) >= 3
     lab.compare(one.result())
+
+
+def test_a_pipeline_of_cellprofiler_3_equals_one_process(
+    lab: Lab, plain: Callable[[Lab], Plain]
+) -> None:
+    """Escaped UTF-16 values, settings of older revisions, and a copy that bpcp changes.
+
+    As a project, its pipeline is one line, which CellProfiler 4 can't read.
+    """
+    changed(lab, range_of_rows)
+    pipeline = Text(lab.pipeline.read_text())
+    pipeline.text = pipeline.text.replace("|notes:[]|", "|notes:['a: |b|', \"it's\"]|", 1)
+    # as it was before settings were joined, and before one was added
+    was = "    Hidden:1\n    Select an image to measure:DNA\n    Select objects to measure:Nuclei\n"
+    pipeline.replace_module("MeasureObjectIntensity", 3, was)
+    saved = pipeline.module("SaveImages").rpartition("    Save with lossless")[0]
+    pipeline.replace_module("SaveImages", 15, saved)
+    pipeline.text = pipeline.text.replace("enabled:False", "enabled:True", 1)
+    new = Lab(lab.base, "new", lab.pipeline.with_name("new.cppipe"))
+    new.pipeline.write_text(pipeline.text)
+    shutil.copytree(lab.image_list.parent, new.image_list.parent)
+    lab.pipeline.write_text(version_4(pipeline.text))
+    of_new = plain(new).result()
+    of_old = plain(lab).result()
+    python = Path(cellprofiler()).with_name("python")
+    maker = Path(__file__).with_name("project.py")
+    project = lab.pipeline.with_suffix(".cpproj")
+    subprocess.run([python, maker, new.pipeline, os.devnull, project], check=True)
+    set_pipeline(project, lab.pipeline.read_text().encode("unicode_escape").decode())
+    own = Lab(lab.base, lab.dataset, project)
+    said = own.run("--chunk-size", "3")
+    for words in ("8 of 8 image sets", "takes these rows", "split into its lines"):
+        assert words in said
+    assert len(own.verdicts()) == 3
+    own.compare(of_old)
+    own.compare(of_new)

@@ -309,6 +309,24 @@ class Text:
         self.text = before + changed
         return self
 
+    def _span(self, name: str) -> tuple[int, int]:
+        """Give where the first module of a kind begins and ends."""
+        found = re.search(rf"^{name}:\[.*\n(?: +.*\n)*", self.text, flags=re.MULTILINE)
+        assert found, name
+        return found.span()
+
+    def module(self, name: str) -> str:
+        """Give the settings of the first module of a kind."""
+        start, end = self._span(name)
+        return self.text[start:end].partition("\n")[2]
+
+    def replace_module(self, name: str, revision: int, settings: str) -> None:
+        """Give the first module of a kind other settings, of another revision."""
+        start, end = self._span(name)
+        head = self.text[start:end].partition("\n")[0]
+        head = re.sub(r"revision_number:\d+", f"revision_number:{revision}", head)
+        self.text = self.text[:start] + head + "\n" + settings + self.text[end:]
+
     def export(self, *tables: tuple[str, str, str]) -> Text:
         """Let ExportToSpreadsheet list its tables: object, whether it shares, file name."""
         self.set("ExportToSpreadsheet", "Export all measurement types?", "No")

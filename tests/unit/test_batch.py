@@ -10,8 +10,10 @@ import h5py
 import numpy as np
 import pytest
 from conftest import HOSTILE, refused
+from cp3 import version_4
 
 from bpcp import batch, mend, pipeline
+from bpcp.cppipe import Text
 from bpcp.errors import Exit
 from bpcp.folders import moved_of
 from bpcp.imagelist import Type
@@ -60,8 +62,19 @@ def test_the_module_is_added_and_taken_away_again() -> None:
     assert mend.without_create_batch(TEXT) == batchfile.PIPELINE
 
 
-def test_a_text_without_a_count_of_modules_is_refused() -> None:
-    refused(Exit.MALFORMED_INPUT, "ModuleCount", mend.with_create_batch, "LoadData:[]\n")
+def test_a_text_without_a_count_of_modules_needs_none() -> None:
+    text = batchfile.PIPELINE.replace("ModuleCount:2\n", "")
+    found = Text(mend.with_create_batch(text))
+    assert found.count is None
+    assert found.blocks[-1].name == "CreateBatchFiles" and len(found.blocks) == 3
+
+
+def test_a_batch_file_of_cellprofiler_3_is_one() -> None:
+    for state, runs in (("Yes", True), ("No", False)):
+        text = TEXT.replace("Hidden- in batch mode:No", f"Hidden- in batch mode:{state}")
+        old = version_4(text).replace("Hidden- in", "Hidden\\x3A in")
+        assert batch.in_batch_mode(old) is runs
+        assert batch.in_batch_mode(old.encode("unicode_escape").decode()) is runs
 
 
 def test_image_sets_are_rows_in_the_order_of_their_numbers(tmp_path: Path) -> None:

@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import batchfile
 import numpy as np
 import pytest
 import tifffile
-from conftest import EXPORT, IDENTIFY, ROOT, Screen, load_data, pipeline_text, refused
+from conftest import EXPORT, IDENTIFY, ROOT, SAVE, Screen, load_data, pipeline_text, refused
 from test_saved import NO, SINGLE, saves
 
-from bpcp import imagesets, pipeline
+from bpcp import imagesets, mend, pipeline
 from bpcp.beside import Places
 from bpcp.check import __main__ as command
 from bpcp.check import all as everything
@@ -29,7 +30,7 @@ from bpcp.check.findings import (
     unmended,
     without_bad,
 )
-from bpcp.check.loading import UNLOADABLE
+from bpcp.check.loading import PLUGIN, UNLOADABLE
 from bpcp.check.places import PATH_MISSING
 from bpcp.check.progress import Progress
 from bpcp.errors import BpcpError, Exit
@@ -222,8 +223,7 @@ def test_only_the_rows_that_loaddata_is_set_to_are_looked_at(plate: Screen) -> N
     settings = command._settings(command.parse(plate.arguments()), plate.workspace)
     for wanted, lines in (("2,5", []), ("1,2", [2]), ("6,100000", [7]), ("many", [2, 7])):
         text = pipeline_text(load_data(ranged="Yes").replace("1,100000", wanted), EXPORT)
-        modules = tuple(pipeline.modules_in(text.splitlines()))
-        pipe = Pipeline(plate.pipeline, text.encode(), modules)
+        pipe = pipeline.of_text(plate.pipeline, text.encode())
         checked = everything.run(plate.workspace, pipe, settings)
         assert list(checked.bad) == lines
 
@@ -288,6 +288,14 @@ def test_files_of_which_cellprofiler_makes_no_image_set(
     code, out, _ = check()
     assert code == Exit.MALFORMED_INPUT
     assert out[0] == "ERROR list-no-image-set: no image set is left to analyse"
+    # which only follows where the pipeline does not load
+    missing = Finding(PLUGIN, "module 5, RunCellpose", "no such module", "name the folder")
+    monkeypatch.setattr(of_pipe, "loads", lambda *_, **__: [missing])
+    code, out, _ = check()
+    assert code == Exit.MALFORMED_INPUT
+    assert [line.split(":")[0] for line in out if line.startswith("ERROR")] == [
+        "ERROR pipeline-plugin-missing"
+    ]
 
 
 def test_a_range_without_any_row_is_an_error(plate: Screen, check: Check) -> None:
@@ -491,3 +499,103 @@ def test_codes_that_only_a_whole_check_gives_fire_here() -> None:
     here |= {everything.NO_IMAGE_SET, everything.UNUSED}
     assert set(everything.CODES) == {*rows.CODES, *files.CODES, *here}
     assert len({code.name for code in everything.CODES}) == len(everything.CODES)
+
+
+# --- a pipeline by itself -------------------------------------------------------------------------
+
+
+SAVED = "ER to Default Output Folder sub-folder masks (module 6, SaveImages)"
+
+
+def alone(
+    path: Path, capsys: pytest.CaptureFixture[str], *more: str
+) -> tuple[int, list[str], list[str]]:
+    code = command.main(["-p", str(path), *more])
+    out, err = capsys.readouterr()
+    return code, out.splitlines(), err.splitlines()
+
+
+@pytest.fixture
+def lone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pipeline that lies anywhere, and that CellProfiler loads."""
+    monkeypatch.setattr(of_pipe, "loads", lambda *_, **__: [])
+    rules = "    Rules file location:Elsewhere...|/x\n    Rules file name:rules.txt\n"
+    flag = "\nFlagImage:[module_num:2|enabled:True|wants_pause:False]\n    Flag is based on:Rules\n"
+    save = SAVE + "    Output file location:Elsewhere...|/y/masks\n"
+    save += "    Select the image to save:ER\n"
+    smooth = "\nSmooth:[module_num:3|enabled:{}|x:1]\n    Select the input image:DNA\n"
+    total = "\nCalculateStatistics:[module_num:3|enabled:True|wants_pause:False]\n"
+    path = tmp_path / "a b.cppipe"
+    parts = (smooth.format("True"), smooth.format("False"), flag + rules, total, save, EXPORT)
+    path.write_text(pipeline_text(load_data(keys="Plate"), *parts))
+    return path
+
+
+def test_a_pipeline_by_itself(lone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = alone(lone, capsys)
+    assert code == Exit.NO_INPUT
+    assert out[:6] == [
+        "a b.cppipe: a pipeline of 7 modules, 1 of them disabled, made by CellProfiler 4.2.8.1",
+        "  the list needs: FileName_DNA, FileName_ER, Metadata_Plate",
+        "  groups: Plate",
+        "  one process, because of: CalculateStatistics (module 5)",
+        "  reads as well: rules.txt from Elsewhere... /x (module 4, FlagImage)",
+        f"  writes: *.csv, Experiment.csv, {SAVED}",
+    ]
+    assert any("writes to masks in the result instead of /y/masks" in line for line in out)
+    assert err[0].startswith("check: the pipeline by itself: 1 error, 1 mended")
+    assert alone(lone, capsys, "-q")[1][0].startswith("ERROR pipeline-path-missing")
+
+
+def test_a_pipeline_by_itself_for_programs(lone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = alone(lone, capsys, "--json")
+    found = json.loads("\n".join(out))
+    assert found["exit"] == code == Exit.NO_INPUT
+    assert found["pipeline"] == {
+        "file": "a b.cppipe", "kind": "pipeline", "made_by": "4.2.8.1", "modules": 7, "disabled": 1,
+        "reads_by": "LoadData", "images": ["DNA", "ER"], "objects": [], "metadata": ["Plate"],
+        "groups": ["Plate"], "one_process": ["CalculateStatistics (module 5)"],
+        "files": ["rules.txt from Elsewhere... /x (module 4, FlagImage)"],
+        "writes": ["*.csv", "Experiment.csv", SAVED],
+    }  # fmt: skip
+
+
+def test_a_list_of_files_is_not_asked_for(lone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = "    Name to assign these images:DNA\n"
+    heads = [f"\n{name}:[module_num:1|enabled:True|x:1]\n" for name in ("Images", "NamesAndTypes")]
+    saves = "    Enter single file name:\\g<Well>\n"
+    saves += "    Output file location:Default Output Folder|\n"
+    saved = SAVE.replace("From image filename", "Single name") + saves
+    text = pipeline_text(heads[0], heads[1] + names + names, *[saved] * 4)
+    lone.write_text(text)
+    code, out, _ = alone(lone, capsys)
+    assert code == Exit.OK
+    assert out[1:5] == [
+        "  images, from a list of files: DNA",
+        "  metadata that it uses: Metadata_Well",
+        "  writes:",
+        "    files to Default Output Folder (module 3, SaveImages)",
+    ]
+
+
+def test_a_batch_file_by_itself_brings_its_image_sets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_pipe, "loads", lambda *_, **__: [])
+    text = "\nImages:[module_num:1|enabled:True|x:1]\n\nNamesAndTypes:"
+    text = batchfile.PIPELINE.replace("\nNamesAndTypes:", text).replace("Count:2", "Count:3")
+    columns: dict[str, Sequence[object]] = {
+        "FileName_DNA": ["gone.tif"], "PathName_DNA": ["/gone"], "URL_DNA": ["file:/gone/gone.tif"],
+        "Group_Number": [1], "Group_Index": [1], "Metadata_Plate": ["P"],
+    }  # fmt: skip
+    path = batchfile.write(
+        tmp_path / "Batch_data.h5",
+        mend.with_create_batch(text).replace(
+            "Hidden- in batch mode:No", "Hidden- in batch mode:Yes"
+        ),
+        columns,
+    )
+    code, out, err = alone(path, capsys)
+    assert code == Exit.NO_INPUT
+    assert out[0].startswith("Batch_data.h5: a batch file of 4 modules")
+    assert err[0].startswith("check: 1 image set, 1 file")

@@ -76,9 +76,7 @@ print("--- begin measurements ---", "Object,Feature,Type", "Image,Count_Nuclei,i
 def piped(*parts: str, load: str | None = None, head: str = "DateRevision:4281") -> Pipeline:
     text = pipeline_text(load_data() if load is None else load, *parts)
     text = text.replace("DateRevision:4281", head)
-    return Pipeline(
-        Path(f"/p/{HOSTILE}.cppipe"), text.encode(), tuple(pipeline.modules_in(text.splitlines()))
-    )
+    return pipeline.of_text(Path(f"/p/{HOSTILE}.cppipe"), text.encode())
 
 
 @pytest.fixture
@@ -121,7 +119,7 @@ def test_a_pipeline_that_loads_is_asked_about_without_what_it_writes(answer: Any
     pipe = piped(IDENTIFY, DATABASE, EXPORT)
     assert loads(pipe, IMAGES) == []
     seen = (folder / "saw-p").read_text()
-    assert [m.name for m in pipeline.modules_in(seen.splitlines())] == [
+    assert [m.name for m in pipeline.of_text(Path("x"), seen.encode()).modules] == [
         "LoadData", "IdentifyPrimaryObjects",
     ]  # fmt: skip
     # one row, and one that keeps the column of sites text
@@ -175,6 +173,49 @@ def test_what_else_it_says_is_passed_on(answer: Any, parts: tuple[str, ...], rem
     finding = only(loads(piped(*parts, EXPORT), IMAGES))
     assert finding.code.name == "pipeline-unloadable"
     assert finding.what.endswith("No module named 'cellpose'") and remedy in finding.remedy
+
+
+FAILED = """\
+Failed to load pipeline
+Traceback (most recent call last):
+  File "/x/cellprofiler_core/pipeline/_pipeline.py", line 543, in setup_modules
+    module = self.setup_module(
+  File "/x/cellprofiler/modules/saveimages.py", line 974, in upgrade_settings
+    raise NotImplementedError(
+NotImplementedError: {}
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "__main__.py", line 699, in callback
+ValueError: Failed to load x.cppipe
+"""
+
+
+def saves(kind: str, flags: str = "enabled:True") -> str:
+    head = f"\nSaveImages:[module_num:2|variable_revision_number:11|{flags}|wants_pause:False]\n"
+    return f"{head}    Saved file format:{kind}\n    Type:Objects\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "what", "remedy"),
+    [
+        ("Unsupported file format: mat", "saves no .mat files", "format' to npy"),
+        ("Unsupported file format: bmp", "saves no .bmp files", "format' to png"),
+        ("Unsupported image type: Objects. Use <i>x</i>", "no objects as", "ConvertObjectsToImage"),
+        ("Something else", "can't load it: NotImplementedError: Something else", "open it in"),
+    ],
+)
+def test_a_setting_that_is_no_longer_known(answer: Any, said: str, what: str, remedy: str) -> None:
+    answer(MYSQL + FAILED.format(said))
+    kind = said.rpartition(": ")[2]
+    modules = (saves(kind), saves("tiff"), saves(kind, "enabled:False"))
+    finding = only(loads(piped(*modules, EXPORT), IMAGES))
+    assert finding.code.name == "pipeline-unloadable" and errors([finding])
+    # every one that it concerns, though CellProfiler stops at the first; else those it may be
+    numbers = "2, 4" if "format" in said else "2, 3, 4"
+    assert finding.place == f"modules {numbers}, SaveImages"
+    assert what in finding.what and remedy in finding.remedy
 
 
 @pytest.mark.parametrize("before", [MYSQL, PLUGINS, MYSQL + PLUGINS])

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import EXPORT, HOSTILE, IDENTIFY, ROOT, SAVE, load_data, pipeline_text
+from cp3 import escaped, version_4
 
 from bpcp import binding, pipeline
-from bpcp.check.findings import Finding, Severity, errors
+from bpcp.check.findings import Finding, Severity, errors, unmended
 from bpcp.check.pipeline import CODES, of_folder, of_pipeline, row_range
 from bpcp.errors import Exit
 from bpcp.imagelist import ImageList
-from bpcp.mend import mended, unmended
+from bpcp.mend import mended
+from bpcp.mend import unmended as unmended_text
 from bpcp.pipeline import Kind, Pipeline
 
 HEADER = ("FileName_DNA", "PathName_DNA", "Metadata_Plate", "Metadata_Well")
 IMAGES = ImageList(HEADER, (("a.tif", "/x", "P1", "A01"), ("b.tif", "/x", "P2", "A01")), (2, 3))
+# as CellProfiler has it
+pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence")
 FOLDER = "Default Output Folder sub-folder|"
 
 
@@ -26,8 +31,7 @@ def module(name: str, *settings: str, flags: str = "enabled:True") -> str:
 
 def piped(*modules: str, load: str | None = None, kind: Kind = Kind.TEXT) -> Pipeline:
     text = pipeline_text(load_data() if load is None else load, *modules)
-    lines = text.splitlines()
-    return Pipeline(Path("/p/x.cppipe"), text.encode(), tuple(pipeline.modules_in(lines)), kind)
+    return pipeline.of_text(Path("/p/x.cppipe"), text.encode(), kind)
 
 
 def found(pipe: Pipeline, images: ImageList | None = IMAGES) -> list[Finding]:
@@ -45,8 +49,8 @@ def codes(pipe: Pipeline, images: ImageList | None = IMAGES) -> list[str]:
 
 def after_mending(pipe: Pipeline, finding: Finding) -> Pipeline:
     text = mended(pipe.text.decode(), finding.mends)
-    assert unmended(text, finding.mends) == pipe.text.decode()
-    return Pipeline(pipe.path, text.encode(), tuple(pipeline.modules_in(text.splitlines())))
+    assert unmended_text(text, finding.mends) == pipe.text.decode()
+    return pipeline.of_text(pipe.path, text.encode())
 
 
 # --- all codes ------------------------------------------------------------------------------------
@@ -382,7 +386,7 @@ def test_what_is_written_elsewhere_goes_into_the_result(place: str, new: str) ->
     finding = only("pipeline-output-elsewhere", pipe)
     assert [m.new for m in finding.mends] == [new] and not errors([finding])
     text = mended(pipe.text.decode(), finding.mends)
-    after = Pipeline(pipe.path, text.encode(), tuple(pipeline.modules_in(text.splitlines())))
+    after = pipeline.of_text(pipe.path, text.encode())
     assert "pipeline-output-elsewhere" not in codes(after)
 
 
@@ -716,6 +720,16 @@ def test_no_tables() -> None:
     assert codes(piped(SAVE, EXPORT)) == []
 
 
+def test_many_modules_are_named_by_their_numbers() -> None:
+    off = "Overwrite existing files without warning?:No"
+    many = [module("SaveImages", off) for _ in range(4)]
+    pipe = piped(*many, module("SaveImages"), many[0], module("ExportToSpreadsheet", off))
+    place = only("pipeline-overwrite-no", pipe).place
+    assert place == "modules 2-5, 7, SaveImages; module 8, ExportToSpreadsheet"
+    few = only("pipeline-overwrite-no", piped(*many[:3])).place
+    assert few == "module 2, SaveImages; module 3, SaveImages; module 4, SaveImages"
+
+
 def test_overwriting_off_is_said_once() -> None:
     no = SAVE + "    Overwrite existing files without warning?:No\n"
     finding = only("pipeline-overwrite-no", piped(no, no, EXPORT))
@@ -897,3 +911,104 @@ def test_means_over_image_sets_that_may_all_be_skipped() -> None:
 )
 def test_means_over_image_sets_that_are_there(modules: tuple[str, ...]) -> None:
     assert "pipeline-means-behind-flag" not in codes(piped(*modules, EXPORT))
+
+
+# --- the file as a whole --------------------------------------------------------------------------
+
+
+def counted(count: int, *modules: str) -> Pipeline:
+    parts = [re.sub(r"module_num:\d+", f"module_num:{n}", m) for n, m in enumerate(modules, 1)]
+    text = pipeline_text(*parts).replace("Version:5\n", f"Version:5\nModuleCount:{count}\n")
+    return pipeline.of_text(Path("/p/x.cppipe"), text.encode())
+
+
+@pytest.mark.parametrize("modules", [(load_data(), IDENTIFY), (load_data(), IDENTIFY, EXPORT)])
+def test_a_file_that_was_cut_off(modules: tuple[str, ...]) -> None:
+    pipe = counted(5, *modules)
+    finding = only("pipeline-cut-off", pipe)
+    assert f"ModuleCount says 5, the file has {len(modules)} modules" in finding.what
+    assert f"ModuleCount:{len(modules)}" in finding.remedy and errors([finding])
+    # what follows of it is not said as well
+    assert codes(pipe) == ["pipeline-cut-off"]
+    assert "pipeline-cut-off" not in codes(counted(len(modules), *modules))
+
+
+def test_a_file_without_any_module() -> None:
+    for text in ("CellProfiler Pipeline: http\nVersion:5\nModuleCou", pipeline_text("\n")):
+        pipe = pipeline.of_text(Path("/p/x.cppipe"), text.encode())
+        assert codes(pipe) == ["pipeline-cut-off"]
+        assert "before its first module" in only("pipeline-cut-off", pipe).what
+
+
+def test_modules_that_somebody_removed() -> None:
+    text = counted(4, load_data(), IDENTIFY, SAVE, EXPORT).text.decode()
+    left = text.replace(text[text.index("\nSaveImages") : text.index("\nExportTo")], "")
+    pipe = pipeline.of_text(Path("/p/x.cppipe"), left.encode())
+    finding = only("pipeline-module-count", pipe)
+    assert "ModuleCount says 4, the file has 3" in finding.what and not errors([finding])
+    assert [m.name for m in pipe.modules][-1] == "ExportToSpreadsheet"
+    assert codes(pipe) == ["pipeline-module-count"]
+
+
+def test_no_more_modules_count_than_the_header_says() -> None:
+    pipe = counted(2, load_data(), SAVE, IDENTIFY, *[EXPORT] * 6)
+    finding = only("pipeline-module-count", pipe)
+    assert "reads the first 2 of 9 modules" in finding.what
+    assert "3, IdentifyPrimaryObjects; 4, ExportToSpreadsheet" in finding.what
+    assert finding.what.endswith("and 2 more")
+    assert codes(pipe) == ["pipeline-module-count", "pipeline-no-tables"]
+
+
+def test_a_pipeline_that_writes_nothing() -> None:
+    off = EXPORT.replace("enabled:True", "enabled:False")
+    for pipe in (piped(IDENTIFY), piped(IDENTIFY, off), counted(2, load_data(), IDENTIFY, EXPORT)):
+        finding = only("pipeline-no-output", pipe)
+        assert errors([finding]) and "pipeline-no-tables" not in codes(pipe)
+        assert ("write ModuleCount:3" in finding.remedy) is (pipe.content.count == 2)
+    # nobody knows what a plugin does
+    assert codes(piped(module("RunCellpose"))) == ["pipeline-no-tables"]
+
+
+def test_a_project_of_cellprofiler_3_gets_its_lines(tmp_path: Path) -> None:
+    text = version_4(pipeline_text())
+    path = tmp_path / "p.cppipe"
+    path.write_text(text.encode("unicode_escape").decode())
+    pipe = pipeline.read(path)
+    finding = only("pipeline-one-line", pipe)
+    assert not errors([finding]) and errors(unmended([finding]))
+    ready = pipeline.mended(pipe, finding.mends)
+    assert ready.text.decode() == text and codes(ready) == codes(piped(IDENTIFY, SAVE, EXPORT))
+    assert unmended_text(text, finding.mends) == text
+
+
+def test_many_missing_channels_are_said_once() -> None:
+    pipe = piped(*(wants(f"Cycle{n}") for n in range(1, 8)), wants("Cycle1"), EXPORT)
+    finding = only("pipeline-missing-channel", pipe)
+    assert finding.place == "module 2, Smooth, and 7 more"
+    assert "7 images are wanted" in finding.what and "Cycle5 and 2 more" in finding.what
+    assert "FileName_Cycle1" in finding.remedy and "the list has DNA" in finding.remedy
+
+
+# --- as CellProfiler 3 wrote it -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old", [version_4, escaped])
+def test_an_old_pipeline_has_the_same_findings_and_mends(old: Callable[[str], str]) -> None:
+    save = module("SaveImages", r"Output file location:Elsewhere...|/data/\g<Plate>/it's: [1]")
+    load = load_data(ranged="Yes", keys="Plate").replace("1,100000", "3,7")
+    new = piped(IDENTIFY, save, EXPORT, load=load)
+    pipe = pipeline.of_text(new.path, old(new.text.decode()).encode())
+    assert pipe.modules == new.modules
+    assert found(pipe) == found(new)
+    mends = [m for f in found(pipe) for m in f.mends]
+    assert {m.label for m in mends} == {"Process just a range of rows?", "Output file location"}
+    ready = pipeline.mended(pipe, mends)
+    assert ready.modules == pipeline.mended(new, mends).modules
+    assert not [m for f in found(ready) for m in f.mends]
+
+
+def test_modules_have_todays_names() -> None:
+    graph = "Export the skeleton graph relationships?:Yes"
+    pipe = piped(module("MeasureNeurons", graph), EXPORT)
+    assert pipe.modules[1].name == "MeasureObjectSkeleton"
+    assert binding.needing_all(pipe) == ["MeasureObjectSkeleton (module 2)"]

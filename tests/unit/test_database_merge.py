@@ -69,7 +69,9 @@ class Databases(Tree):
     def filter_plates(self) -> None:
         """Let the pipeline ask for a filter for each plate."""
         self.workspace.pipeline.write_text(
-            "    Automatically create a filter for each plate?:Yes\n", encoding="utf-8"
+            "Version:5\n\nExportToDatabase:[module_num:1]\n"
+            "    Automatically create a filter for each plate?:Yes\n",
+            encoding="utf-8",
         )
 
     @property

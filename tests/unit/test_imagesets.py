@@ -45,7 +45,10 @@ class Maker:
     ) -> str:
         self.input_folder = input_folder
         self.text = program.read_text(encoding="utf-8")
-        files = Path(inputs[1]).read_text(encoding="utf-8").splitlines()
+        # without a list it reads the program's own
+        listed = Path(inputs[1]) if inputs else program
+        files = listed.read_text(encoding="utf-8").splitlines()
+        files = files if inputs else [line.split('"')[1][7:] for line in files if '"file:' in line]
         self.asked.append(files)
         if self.lose:
             return "ValueError: what went wrong"
@@ -115,7 +118,7 @@ def test_it_is_made_with_the_default_input_folder(
     of_run(plate, input_folder=tmp_path)
     assert maker.input_folder == tmp_path
     # where a module reads from it, another folder makes another one
-    text = plate.pipeline.read_text()
+    text = plate.pipeline.read_text().replace("ModuleCount:1", "ModuleCount:2")
     doses = "    Metadata file location:Default Input Folder|\n    Metadata file name:doses.csv\n"
     plate.pipeline.write_text(f"{text}\nMetadata:[module_num:9|enabled:True|x:1]\n{doses}")
     questions = set()
@@ -124,6 +127,19 @@ def test_it_is_made_with_the_default_input_folder(
         made = of_run(plate, input_folder=tmp_path).made
         questions.add(made and made.question)
     assert len(questions) == 2
+
+
+def test_a_pipeline_that_was_saved_with_its_list_needs_no_other(
+    plate: Screen, maker: Maker
+) -> None:
+    plate.workspace.file_list.unlink()
+    listed = '"Version":"1","PlaneCount":"2"\n"URL","Series","Index","Channel"\n'
+    listed += '"file:///lab/a.tif",,,\n"file:///lab/b.tif",,,\n'
+    head = HEAD + "ModuleCount:1\nHasImagePlaneDetails:True\n"
+    plate.pipeline.write_text(f"{head}{NAMES}\n{listed}")
+    assert len(of_run(plate).images.rows) == 2
+    assert maker.asked == [["/lab/a.tif", "/lab/b.tif"]]
+    assert maker.text.endswith(f"\n\n{listed}") and "CreateBatchFiles:[module_num:2" in maker.text
 
 
 def test_a_batch_file_is_made_once_and_kept(

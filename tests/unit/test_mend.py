@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from conftest import EXPORT, SAVE, load_data, pipeline_text
 
-from bpcp.mend import Mend, mended, plain, unmended
+from bpcp.mend import Mend, mended, unmended
 
 OFF = Mend(3, "enabled", "True", "False", "off")
 NOTES = (
@@ -60,25 +60,6 @@ def test_old_spellings_and_blanks_at_the_end_of_a_line_are_known() -> None:
     assert "    Folder:Default Output Folder|\n    Apply:Fourth\n" in after
     # as CellProfiler would have written the user's own
     assert "    Folder:Elsewhere...|/a b\n    Apply:Second\n" in unmended(after, mends)
-
-
-@pytest.mark.parametrize(
-    ("written", "read"),
-    [
-        (" Elsewhere...\\x7C/a ", "Elsewhere...|/a"),
-        ("All\\x3A Across cycles", "All: Across cycles"),
-        (r"\\\\g<Plate>_Illum", r"\g<Plate>_Illum"),
-        (r"Default Output Folder\x7C\\\\g<Plate>/a", r"Default Output Folder|\g<Plate>/a"),
-        (r"\g<Plate>", r"\g<Plate>"),
-        ("ü", "ü"),
-        # CellProfiler's own doing
-        ("\\x7Cü", "|Ã¼"),
-        ("C:\\xyz", "C:\\xyz"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:invalid escape sequence")  # as CellProfiler has it
-def test_plain(written: str, read: str) -> None:
-    assert plain(written) == read == plain(read)
 
 
 def test_line_ends_of_windows_stay() -> None:

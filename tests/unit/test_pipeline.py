@@ -200,7 +200,12 @@ def test_refuses_what_is_no_pipeline(tmp_path: Path) -> None:
     path = tmp_path / "p.cppipe"
     for content in (b"", b"\x89HDF\r\n", b"{}\n"):
         path.write_bytes(content)
-        refused(Exit.MALFORMED_INPUT, "not a CellProfiler pipeline", pipeline.read, path)
+        error = refused(Exit.MALFORMED_INPUT, "not a CellProfiler pipeline", pipeline.read, path)
+        assert not error.todo
+    as_json = path.with_suffix(".json")
+    as_json.write_text("{}")
+    error = refused(Exit.MALFORMED_INPUT, "not a CellProfiler pipeline", pipeline.read, as_json)
+    assert "export the pipeline as a .cppipe file" in error.todo
 
 
 def test_a_missing_pipeline_lists_its_neighbours(tmp_path: Path) -> None:

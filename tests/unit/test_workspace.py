@@ -79,6 +79,17 @@ def test_of_status_is_the_way_back(tmp_path: Path) -> None:
     refused(Exit.NO_INPUT, "no run in", of_status, found.status.parent)
 
 
+def test_a_pipeline_that_was_saved_with_its_list_needs_no_other(tmp_path: Path) -> None:
+    pipeline = tmp_path / "pipelines" / "p.cppipe"
+    pipeline.parent.mkdir()
+    for lists in ("False", "True"):
+        pipeline.write_text(f"CellProfiler Pipeline: x\nHasImagePlaneDetails:{lists}\n\n")
+        if lists == "True":
+            assert workspace.main(["d", str(pipeline)]) == Exit.OK
+        else:
+            refused(Exit.NO_INPUT, "no image list", workspace.main, ["d", str(pipeline)])
+
+
 @pytest.mark.parametrize("folder", ["two\nlines", HOSTILE, os.fsdecode(b"\xff")])
 def test_main_prints_paths_for_a_script(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], folder: str
