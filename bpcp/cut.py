@@ -339,6 +339,17 @@ def listed_groups(cut: Cut) -> list[tuple[int, int | None]] | None:
     return [(1, 1) if i == first else (n, None) for i, n in enumerate(numbers)]
 
 
+def processed(cut: Cut) -> list[int] | None:
+    """Give the ImageNumbers in the order in which CellProfiler processes them: group by group.
+
+    None where that is their own order: always, unless the list numbers its groups.
+    """
+    if cut.batched:
+        return None
+    at = imagelist.numbering(cut.own)
+    return None if at == list(range(len(at))) else [i + 1 for i in at]
+
+
 def witness_is_apart(cut: Cut, chunk: Chunk, keys: Sequence[str]) -> bool:
     """Tell whether CellProfiler numbers a grouped chunk's rows 1 to n, the witness behind them."""
     if chunk.witness is None or not keys:

@@ -24,7 +24,16 @@ from bpcp.database.merge import merge_database
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.imagelist import Type
 from bpcp.publish import sha256
-from bpcp.restore import DamagedTableError, Restorer, Run, Source, Table, restored, runs
+from bpcp.restore import (
+    DamagedTableError,
+    Restorer,
+    Run,
+    Source,
+    Table,
+    restored,
+    runs,
+    runs_as,
+)
 from bpcp.subfolders import Families, with_empty
 from bpcp.tables import Kind, Summary
 from bpcp.workspace import (
@@ -278,6 +287,7 @@ def write_again(workspace: Workspace, path: str, file: TextIO) -> None:
     found = sources(workspace, read_plan(workspace))
     table = Families(found, read_json(workspace.run) or {}).table(path)
     order, restorer = runs(found), _restorer(workspace)
+    as_processed = _as_processed(workspace, order, found)
     _allow_many_open_files()
     if table.shape.kind is Kind.EXPERIMENT:
         tables_of = {p: s.shape.kind for x in found for p, s in x.summaries.items()}
@@ -285,7 +295,7 @@ def write_again(workspace: Workspace, path: str, file: TextIO) -> None:
         at = workspace.analysis / images if images else None
         experiment.write(table, file, found, restorer, at, workspace.whole_batch)
     elif table.shape.kind is Kind.RELATIONSHIP:
-        _write_relationships(table, file, order, found, restorer)
+        _write_relationships(table, file, as_processed, found, restorer)
     else:
         _write_body(table, file, order, found, restorer)
 
@@ -394,7 +404,7 @@ def _write(
             elif table.shape.kind is Kind.EXPERIMENT:
                 experiment.write(table, file, found, restorer, images, workspace.whole_batch)
             elif table.shape.kind is Kind.RELATIONSHIP:
-                _write_relationships(table, file, order, found, restorer)
+                _write_relationships(table, file, job.order, found, restorer)
             else:
                 _write_body(table, file, order, found, restorer)
             file.flush()
@@ -420,7 +430,16 @@ def _job(
     restorer: Restorer,
 ) -> once.Job:
     filters = once.makes_plate_filters(workspace.pipeline)
+    order = _as_processed(workspace, order, found)
     return once.Job(table.path, found, order, restorer, workspace.attempts, filters)
+
+
+def _as_processed(
+    workspace: Workspace, order: Sequence[Run], found: Sequence[Source]
+) -> Sequence[Run]:
+    """Give the pieces in the order in which CellProfiler processes and writes image sets."""
+    numbers = (read_json(workspace.run) or {}).get("processed")
+    return runs_as(found, numbers) if numbers else order
 
 
 def _write_database(job: once.Job, temporary: Path) -> int:

@@ -35,6 +35,7 @@ from bpcp.cut import (
     group_sizes,
     listed_groups,
     order,
+    processed,
     witness_is_apart,
 )
 from bpcp.errors import BpcpError, Exit, Parser, run_main
@@ -191,6 +192,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "group_keys": list(pipe.group_keys),
         "group_sizes": group_sizes(cut),
         "group_numbers": listed_groups(cut),
+        "processed": processed(cut),
         "reads_whole_list": whole,
         "cellprofiler": asked,
         "modules": engine.measuring_modules(pipe),

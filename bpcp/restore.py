@@ -160,6 +160,23 @@ def runs(found: Sequence[Source]) -> list[Run]:
     return sorted(pieces, key=lambda r: r.first)
 
 
+def runs_as(found: Sequence[Source], numbers: Sequence[int]) -> list[Run]:
+    """Cut the sources into pieces that follow each other as some ImageNumbers do."""
+    source_of = {n: i for i, source in enumerate(found) for n in source.numbers}
+    pieces: list[Run] = []
+    for n in numbers:
+        source = source_of.get(n)
+        if source is None:
+            # it failed
+            continue
+        last = pieces[-1] if pieces else None
+        if last and last.source == source and n == last.first + last.count:
+            pieces[-1] = Run(last.first, source, last.count + 1)
+        else:
+            pieces.append(Run(n, source, 1))
+    return pieces
+
+
 def united_header(shapes: Sequence[Shape]) -> tuple[str, ...]:
     """Give the columns that one process would have written; it sorts those of an image table."""
     names = dict.fromkeys(name for shape in shapes for name in shape.header)

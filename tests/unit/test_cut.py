@@ -284,6 +284,7 @@ def test_a_list_that_numbers_its_groups_numbers_its_image_sets(tmp_path: Path) -
     own = ordered(found, pipe, [])
     assert own.images.lines == (2, 3, 4, 5)
     assert cut.listed_groups(own) == [(7, 1), (7, 2), (8, 1), (8, 2)]
+    assert cut.processed(own) == [2, 1, 3, 4]
     # of P1, P2 and P3
     assert cut.group_sizes(own) == [1, 2, 1]
     places = cut.boundaries(own, [], 1, 2, one_each=False)
@@ -306,6 +307,7 @@ def test_without_a_group_number_the_groups_are_the_pipelines(
     own = ordered(numbered(("", "9", "P2"), ("", "8", "P1"), header=header), pipe, [])
     assert own.images.lines == (3, 2)
     assert cut.listed_groups(own) is None
+    assert cut.processed(own) is None
     assert cut.group_sizes(own) == [1, 1]
 
 

@@ -151,6 +151,21 @@ def test_groups_are_those_that_the_list_numbers(tree: Databases) -> None:
     ) == [(7, 1, 2), (7, 2, 2), (8, None, 3), (1, 1, 3), (8, None, 3)]
 
 
+def test_rows_stand_as_image_sets_are_processed(tree: Databases) -> None:
+    before = {"group_sizes": [5], "columns": {}, "root": "/"}
+    write_json(tree.workspace.run, before)
+    two_across(tree)
+    tree.merge()
+    rows = tree.query("SELECT ImageNumber FROM MyExpt_Per_Object ORDER BY rowid")
+    tree.made.unlink()
+    write_json(tree.workspace.run, {**before, "processed": [5, 2, 3, 1, 4]})
+    tree.merge()
+    place = [5, 2, 3, 1, 4].index
+    wanted = sorted(rows, key=lambda row: place(row[0]))
+    assert wanted != rows
+    assert tree.query("SELECT ImageNumber FROM MyExpt_Per_Object ORDER BY rowid") == wanted
+
+
 def test_rows_are_read_without_sorting_them(tree: Databases) -> None:
     """SQLite would sort a plate's rows in a temporary file."""
     path, _ = two_across(tree)

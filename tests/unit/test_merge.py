@@ -172,6 +172,16 @@ def experiment(first: str, last: str, *more: Row) -> list[Row]:
     return [["Key", "Value"], ["Pipeline_Pipeline", "a\n    b:1"], *stamps, *more]
 
 
+def test_relationships_stand_as_image_sets_are_processed(tree: Tree) -> None:
+    for number in (1, 2, 3):
+        row: Row = ["TrackObjects", 5, "Parent", "N", 1, 1, "N", 1, 2]
+        tree.add([number], {"R.csv": [RELATIONSHIP, row]})
+    run = read_json(tree.workspace.run) or {}
+    write_json(tree.workspace.run, {**run, "processed": [2, 3, 1]})
+    tree.merge()
+    assert [row[4] for row in tree.read("R.csv")[1:]] == ["2", "3", "1"]
+
+
 def test_what_the_last_group_left_in_the_experiment(tree: Tree) -> None:
     tracks: Row = ["TrackObjects_OriginalNumberOfTracks", 7]
     tree.add([1, 6], {"E.csv": experiment("1", "2", tracks)})
