@@ -145,7 +145,10 @@ BASE: dict[str, dict[str, str]] = {
         "Select the skeletonized image": "Skeleton",
         "Intensity image": "Grey",
     },
-    "MeasureTexture": {"Enter how many gray levels to measure the texture at": "16"},
+    "MeasureTexture": {
+        "Select images to measure": "Grey",
+        "Enter how many gray levels to measure the texture at": "16",
+    },
     "MedialAxis": {"Select the input image": "Binary"},
     "Morph": {"Select the input image": "Binary"},
     "MorphologicalSkeleton": {"Select the input image": "Binary"},
@@ -153,7 +156,7 @@ BASE: dict[str, dict[str, str]] = {
     "RelateObjects": {
         "Parent objects": "Cells",
         "Child objects": "Nuclei",
-        "Parent name": "Spots",
+        "Parent name": "Nuclei",
     },
     "RemoveHoles": {"Select the input image": "Binary"},
     "RescaleIntensity": {

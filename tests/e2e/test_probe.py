@@ -21,7 +21,6 @@ OTHERS = [Path(name) for name in os.environ.get("BPCP_TEST_VENVS", "").split(":"
 # that it declares too.
 OWN_FAULTS = {
     "CorrectIlluminationCalculate",  # "All: First cycle", which runs the modules before it
-    "ExportToDatabase",  # a filter for each plate by metadata that is not chosen
     "ImageMath",  # a measurement as the first operand
     "MeasureObjectNeighbors",  # a volume as a picture
     "Morph",  # openlines of a binary image
