@@ -17,6 +17,8 @@
 #                           make it again, whatever did not change
 #       --map OLD=NEW       folders that the list names by another machine's paths;
 #                           may be given many times
+#       --plugins-directory DIR
+#                           the folder of the plugins that the pipeline uses
 #   -q, --quiet             say nothing but what is wrong
 #   -h, --help              this
 #

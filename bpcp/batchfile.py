@@ -23,6 +23,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-t", "--tmpdir")
     parser.add_argument("-w", "--overwrite_batchfile", action="store_true")
     parser.add_argument("--map", action="append", default=[])
+    parser.add_argument("--plugins-directory", type=Path)
     parser.add_argument("-q", "--quiet", action="store_true")
     args = parser.parse_args(argv)
     workspace = locate(args.dataset, args.pipeline)

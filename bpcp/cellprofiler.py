@@ -48,6 +48,9 @@ _LEFT_OUT = re.compile(
 DOES_NOT_LOAD = ", which does not load: "
 _LACKING = re.compile(r"Could not find the (\w+) module")
 
+# CellProfiler's own option.
+PLUGINS_DIRECTORY = "--plugins-directory"
+
 # Beyond any real image set: CellProfiler lists the measurements, finds no image set, and ends.
 _NO_IMAGE_SET = "999999999"
 
@@ -78,8 +81,13 @@ class Job:
     done_file: Path
 
 
-def command(environ: Mapping[str, str] = os.environ) -> list[str]:
+def command(environ: Mapping[str, str] = os.environ, plugins: Path | None = None) -> list[str]:
     """Find the CellProfiler in use.
+
+    Parameters
+    ----------
+    plugins : Path, optional
+        A folder of plugins, besides those that it knows of by itself.
 
     Returns
     -------
@@ -92,6 +100,12 @@ def command(environ: Mapping[str, str] = os.environ) -> list[str]:
     BpcpError
         69 where there is none, 78 where `BPCP_CELLPROFILER` can't be read.
     """
+    found = _installed(environ)
+    # of two, CellProfiler takes the last
+    return [*found, PLUGINS_DIRECTORY, str(plugins)] if plugins else found
+
+
+def _installed(environ: Mapping[str, str]) -> list[str]:
     named = environ.get("BPCP_CELLPROFILER", "").strip()
     if named:
         if Path(named).is_file():
@@ -180,7 +194,7 @@ def python_of(argv: Sequence[str], which: Callable[[str], str | None] = shutil.w
     if re.fullmatch(r"python[0-9.]*", Path(first).name):
         return first
     beside = Path(first).parent / "python"
-    if len(argv) == 1 and Path(first).name == "cellprofiler" and beside.is_file():
+    if Path(first).name == "cellprofiler" and beside.is_file():
         # /usr/local/bin/cellprofiler may well be a wrapper beside some other Python
         with Path(first).open("rb") as script:
             if str(beside.parent).encode() in script.read(400):

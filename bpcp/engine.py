@@ -6,27 +6,30 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from bpcp import cellprofiler, imagelist
+from bpcp import cellprofiler, imagelist, plugins
 from bpcp.database import file as database
 from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
 from bpcp.imagesets import ImageSets
 from bpcp.pipeline import Pipeline
 from bpcp.scratch import scratch, sweep
+from bpcp.settings import Settings
 from bpcp.workspace import Json
 
 
-def ask(pipe: Pipeline, sets: ImageSets, old: Json, again: bool) -> Json:
+def ask(pipe: Pipeline, sets: ImageSets, old: Json, settings: Settings) -> Json:
     """Find out which CellProfiler runs, and which objects the pipeline measures."""
-    argv = cellprofiler.command()
+    argv = cellprofiler.command(plugins=settings.plugins)
+    files = plugins.contents(argv)
     # also where it need not be asked this time
     sweep("asked")
     known = old.get("cellprofiler", {})
     question = [pipe.sha256, row_text(sets.images.header), ",".join(t.name for t in sets.types)]
+    question += map(" ".join, files.items())
     with ThreadPoolExecutor() as pool:
         # each answer costs a start of CellProfiler, so the likely second question goes out at once
         version = pool.submit(cellprofiler.version, argv)
-        asking = again or known.get("question") != imagelist.digest(question)
+        asking = settings.ask_again or known.get("question") != imagelist.digest(question)
         objects = pool.submit(_measured_objects, argv, pipe, sets) if asking else None
         found = version.result()
         if objects is None and found != known["version"]:
@@ -35,6 +38,7 @@ def ask(pipe: Pipeline, sets: ImageSets, old: Json, again: bool) -> Json:
             "command": argv,
             "version": found,
             "python": cellprofiler.python_version(argv),
+            "plugins": files,
             "question": imagelist.digest(question),
             "objects": objects.result() if objects else known["objects"],
         }

@@ -128,7 +128,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     pipe, sets = vetted.pipe, vetted.sets
     images = sets.images
     cut = order(sets, pipe, settings.group_by)
-    asked = engine.ask(pipe, sets, old, settings.ask_again)
+    asked = engine.ask(pipe, sets, old, settings)
     recipe = imagelist.digest(
         [
             _RECIPE,
@@ -138,6 +138,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
             str(settings.source.input or settings.root) if _has_relative(images) else "",
             *settings.moved.words,
             *(f"{path} {sha256(path)}" for path in pipe.files()),
+            *(f"plugins/{name} {digest}" for name, digest in asked["plugins"].items()),
         ]
     )
     kept = _kept(workspace, settings, previous, old, recipe)
@@ -174,6 +175,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "space": settings.space,
         "retries": settings.retries,
         "stall_min": settings.stall_min,
+        "gpus": settings.gpus,
         "stages": stages,
         "fetches": stages or bool(remote),
         "cutting": _cutting(settings),
@@ -363,6 +365,8 @@ def _changes(
     )
     if before != now:
         found.append(f"CellProfiler changed from {before} to {now}: {every}")
+    if plugins := _differ(old["cellprofiler"].get("plugins", {}), run["cellprofiler"]["plugins"]):
+        found.append(f"plugins changed ({plugins}): {every}")
     if not found and old.get("recipe") != run["recipe"]:
         found.append(f"a file that the pipeline reads, or the root of the images, changed: {every}")
     for name, kind in run["columns"].items():
@@ -377,6 +381,12 @@ def _changes(
         if new or gone:
             found.append(f"the image list changed: {new:,} image sets new, {gone:,} gone")
     return found
+
+
+def _differ(before: Json, now: Json) -> str:
+    """Name the files that changed, came or went, three at most."""
+    names = sorted({name for name, _ in before.items() ^ now.items()})
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -401,6 +411,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--profile", default="")
     parser.add_argument("--retries", type=int, default=RETRIES)
     parser.add_argument("--stall-min", type=float, default=STALL_MIN)
+    parser.add_argument("--plugins-directory", type=Path)
+    parser.add_argument("--gpus", type=int)
     parser.add_argument("--slots", type=int, default=0)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("-q", "--quiet", action="store_true")

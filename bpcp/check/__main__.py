@@ -32,6 +32,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-p", "--pipeline", required=True, type=Path)
     parser.add_argument("-c", "--create_groups_from_data_file", action="store_true")
     parser.add_argument("--map", action="append", default=[])
+    parser.add_argument("--plugins-directory", default="")
     parser.add_argument("--input", default="")
     parser.add_argument("--endpoint-url", default="")
     parser.add_argument("--profile", default="")
@@ -52,7 +53,7 @@ def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
     shared = [f"--dataset={args.dataset}", f"--pipeline={args.pipeline}"]
     shared += ["-c"] if args.create_groups_from_data_file else []
     shared += [f"--map={moved}" for moved in args.map]
-    for name in ("input", "endpoint_url", "profile"):
+    for name in ("plugins_directory", "input", "endpoint_url", "profile"):
         if value := getattr(args, name):
             shared.append(f"--{name.replace('_', '-')}={value}")
     return settings_of(plan.parse(shared), workspace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from bpcp import imagelist, imagesets, selection
 from bpcp.check import files, rows
@@ -144,9 +145,10 @@ def run(
     compared = images is not None
     named = images if compared else listing
     count = 0
+    ask = partial(of_pipe.loads, pipe, images, plugins=settings.plugins)
     with ThreadPoolExecutor(1) as pool:
         # beside the files: a start of CellProfiler takes seconds
-        loading = pool.submit(of_pipe.loads, pipe, images) if asked.load else None
+        loading = pool.submit(ask) if asked.load else None
         findings += of_pipe.of_pipeline(pipe, images)
         if asked.files and named:
             named = _with_files(named, findings)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from bpcp import cellprofiler, engine
 from bpcp.check.findings import Code, Finding, Severity
-from bpcp.check.modules import PLUGINS, REVISIONS, every_module, place, writes
+from bpcp.check.modules import REVISIONS, every_module, place, writes
+from bpcp.check.plugins import below, file_of, source_of
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.imagesets import of_list
@@ -40,12 +42,17 @@ CODES = (UNKNOWN, PLUGIN, UNLOADABLE, NEWER)
 _NAMED = re.compile(r"(?:Could not find the|The) (\w+) module")
 _HEAD = re.compile(r"^(\w+):\[(?:.*?\bvariable_revision_number:(\d+))?", re.MULTILINE)
 _MADE_BY = re.compile(r"^DateRevision:(\d+)\s*$", re.MULTILINE)
-_PLUGINS_OPTION = "BPCP_CELLPROFILER='cellprofiler --plugins-directory DIR'"
+_OPTION = cellprofiler.PLUGINS_DIRECTORY
 # Whose revisions `modules.REVISIONS` holds.
 _KNOWN = (4, 2, 8)
 
 
-def loads(pipe: Pipeline, images: ImageList | None, version: str | None = None) -> list[Finding]:
+def loads(
+    pipe: Pipeline,
+    images: ImageList | None,
+    version: str | None = None,
+    plugins: Path | None = None,
+) -> list[Finding]:
     """Find out whether the installed CellProfiler loads a pipeline; it runs nothing, and takes 3 s.
 
     Parameters
@@ -54,18 +61,22 @@ def loads(pipe: Pipeline, images: ImageList | None, version: str | None = None) 
         The list that it is to run on, for LoadData; it loads without one too.
     version : str, optional
         Its version, where it is known: asking for it takes a second.
+    plugins : Path, optional
+        The folder of plugins that CellProfiler is given.
 
     Raises
     ------
     BpcpError
         69 where there is no CellProfiler, or none that answers.
     """
-    argv = cellprofiler.command()
+    argv = cellprofiler.command(plugins=plugins)
     version = cellprofiler.version(argv) if version is None else version
-    return [*_asked(argv, pipe, images), *_newer(pipe, version)]
+    return [*_asked(argv, pipe, images, plugins), *_newer(pipe, version)]
 
 
-def _asked(argv: Sequence[str], pipe: Pipeline, images: ImageList | None) -> list[Finding]:
+def _asked(
+    argv: Sequence[str], pipe: Pipeline, images: ImageList | None, plugins: Path | None
+) -> list[Finding]:
     # CellProfiler prepares each module even where it is only asked: one that exports would make its
     # tables anew, in whatever folder or server the user keeps the real ones
     quiet = [Mend(m.number, "enabled", "True", "False", "") for m in pipe.modules if writes(m)]
@@ -76,17 +87,18 @@ def _asked(argv: Sequence[str], pipe: Pipeline, images: ImageList | None) -> lis
     except BpcpError as error:
         if error.code is not Exit.MALFORMED_INPUT:
             raise
-        return list(_why(pipe, str(error).partition(f"{pipe.path}: ")[2] or str(error)))
+        cause = str(error).partition(f"{pipe.path}: ")[2] or str(error)
+        return list(_why(pipe, cause, plugins))
     return []
 
 
-def _why(pipe: Pipeline, cause: str) -> Iterator[Finding]:
+def _why(pipe: Pipeline, cause: str, plugins: Path | None) -> Iterator[Finding]:
     """Say what is behind CellProfiler's own words; it stops at the first module that it lacks."""
     named = _NAMED.search(cause)
     strange = [m for m in every_module(pipe) if m.name not in REVISIONS]
     suspects = [m for m in strange if named and m.name == named[1]]
     for module in suspects:
-        yield _unknown(pipe, module, cause)
+        yield _unknown(pipe, module, cause, plugins)
     if not suspects:
         names = ", ".join(dict.fromkeys(m.name for m in strange))
         yield Finding(
@@ -99,7 +111,7 @@ def _why(pipe: Pipeline, cause: str) -> Iterator[Finding]:
         )
 
 
-def _unknown(pipe: Pipeline, module: Module, cause: str) -> Finding:
+def _unknown(pipe: Pipeline, module: Module, cause: str, plugins: Path | None) -> Finding:
     off = module.number not in {m.number for m in pipe.modules}
     what = f"the installed CellProfiler has no module {module.name}"
     if off:
@@ -108,10 +120,14 @@ def _unknown(pipe: Pipeline, module: Module, cause: str) -> Finding:
         what = f"it is a plugin that does not load: {why}"
         remedy = "install what it needs beside CellProfiler"
         return Finding(PLUGIN, place(module), what, remedy + (", or delete it" if off else ""))
-    if module.name.casefold() in PLUGINS:
-        remedy = (
-            "name the plugins' folder: BPCP_CELLPROFILER='cellprofiler --plugins-directory DIR'"
-        )
+    deeper = below(plugins, module.name) if plugins else None
+    if deeper or (source := source_of(module.name)):
+        if deeper:
+            remedy = f"CellProfiler looks into one folder: {_OPTION} {deeper.parent}"
+        elif plugins:
+            remedy = f"put {file_of(module.name)} into {plugins}: {source}"
+        else:
+            remedy = f"get {source}, and name its folder: {_OPTION} DIR"
         return Finding(PLUGIN, place(module), what, remedy + (", or delete it" if off else ""))
     if "no longer exists" in cause or "deprecated" in cause:
         gone = cause.partition(": ")[2] or cause
@@ -119,7 +135,7 @@ def _unknown(pipe: Pipeline, module: Module, cause: str) -> Finding:
     folded = {name.casefold(): name for name in REVISIONS}
     near = difflib.get_close_matches(module.name.casefold(), folded, 3)
     remedy = f"spelled like it: {', '.join(folded[n] for n in near)}. " if near else ""
-    remedy += f"If it is a plugin: {_PLUGINS_OPTION}" if not off else "Delete it from the pipeline"
+    remedy += f"If it is a plugin: {_OPTION} DIR" if not off else "Delete it from the pipeline"
     return Finding(UNKNOWN, place(module), what, remedy)
 
 

@@ -49,21 +49,6 @@ REVISIONS: Mapping[str, int] = MappingProxyType({
     "UnmixColors": 2, "UntangleWorms": 2, "Watershed": 3,
 })  # fmt: skip
 
-# Modules of the CellProfiler-plugins collection, as one word in small letters.
-PLUGINS = frozenset({
-    "addnoise", "boxobjects", "brightfieldprojectchannels", "calculategini", "calculatemoments",
-    "callbarcodes", "cellcast", "compensatecolors", "constrainobjects", "convertoutlinestoobjects",
-    "declump", "declumpobjects", "distancetransform", "dognet", "edgedetection",
-    "enforceobjectsonetoone", "enhancedmeasuretexture", "exporttocellh5", "exporttoomerotable",
-    "filterobjects_stringmatch", "gammacorrection", "gaussian_byslice", "histogramequalization",
-    "histogrammatching", "identifylinearobjects", "identifyyeastcells", "laplacianofgaussian",
-    "masktopbottomz", "measureimagefocus", "measureradialentropy", "measurerwcperobj",
-    "measuretrackquality", "mergeobjects", "noise2void", "nucleaizer", "pixelshuffle", "predict",
-    "rescaleintensityslicewise", "rescalemodepercentile", "rollingball", "runcellpose",
-    "rundeepprofiler", "runilastik", "runimagejscript", "runomnipose", "runstardist", "runvista2d",
-    "saveimagestoomero", "shollanalysis", "transformfilters", "variancetransform",
-})  # fmt: skip
-
 # ImageMath renames its settings by their place, and these operations take only the first.
 _IMAGE_MATH = re.compile(r"Select the (?:[\w-]+ )?image")
 _OF_ONE_IMAGE = (
@@ -162,6 +147,14 @@ METADATA_TEXTS: Mapping[str, Labels] = MappingProxyType({
 _RULES = "Rules or classifier file name"
 # A file that a module reads beside the images: its folder's label, its name's, and when.
 INPUT_FILES: Mapping[str, tuple[tuple[str, str, Conditions], ...]] = MappingProxyType({
+    # a plugin
+    "CallBarcodes": (
+        (
+            "Input data file location",
+            "Name of the file",
+            when("Do you want to match to an external library of barcodes?", "Yes"),
+        ),
+    ),
     "ClassifyObjects": (
         (
             "Select the location of the classifier model file",

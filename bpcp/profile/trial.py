@@ -115,7 +115,7 @@ class Bench:
         BpcpError
             1 where what they wrote is not good.
         """
-        seen = observe(works, self.command, self.subject.settings.root)
+        seen = observe(works, self.command, self.subject.settings.root, self.subject.settings.gpus)
         began = time.monotonic()
         for work in works:
             job = work.job

@@ -47,7 +47,7 @@ def plate(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> Screen:
     for row in screen.rows:
         tifffile.imwrite(screen.images / row[0], PIXELS)
     screen.write(load_data(), IDENTIFY, EXPORT)
-    monkeypatch.setattr(of_pipe, "loads", lambda pipe, images: [])
+    monkeypatch.setattr(of_pipe, "loads", lambda pipe, images, **given: [])
     monkeypatch.setattr(of_pipe, "of_pipeline", lambda pipe, images: [])
     return screen
 
@@ -339,7 +339,7 @@ def test_the_pipeline_is_checked_with_the_list(
         given.append(len(images.rows) if images else 0)
         return [Finding(WHOLE, "module 3, SaveImages", "off", "set it", mends=(MEND,))]
 
-    def loads(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
+    def loads(pipe: Pipeline, images: ImageList | None, plugins: Path | None) -> list[Finding]:
         return [Finding(WARNING, "module 9, Odd", "unknown", "look")]
 
     monkeypatch.setattr(of_pipe, "of_pipeline", of_pipeline)
@@ -367,7 +367,7 @@ def test_cellprofiler_is_asked_only_where_wanted(plate: Screen, monkeypatch: obj
     asked: list[object] = []
     settings = command._settings(command.parse(plate.arguments()), plate.workspace)
     assert isinstance(monkeypatch, pytest.MonkeyPatch)
-    monkeypatch.setattr(of_pipe, "loads", lambda pipe, images: asked.append(pipe) or [])
+    monkeypatch.setattr(of_pipe, "loads", lambda pipe, images, **given: asked.append(pipe) or [])
     pipe = pipeline.read(plate.pipeline)
     everything.run(plate.workspace, pipe, settings, Asked(load=False))
     assert asked == []

@@ -155,7 +155,37 @@ def test_a_plugin(answer: Any) -> None:
     answer(lacking("RunCellpose"))
     finding = only(loads(piped(strange("RunCellpose"), EXPORT), IMAGES))
     assert finding.code.name == "pipeline-plugin-missing"
-    assert "--plugins-directory DIR" in finding.remedy
+    assert "active_plugins/runcellpose.py of https://github.com/CellProfiler/" in finding.remedy
+    assert finding.remedy.endswith("name its folder: --plugins-directory DIR")
+
+
+@pytest.mark.parametrize(
+    ("file", "remedy"),
+    [
+        ("", "put runcellpose.py into {0}: active_plugins/runcellpose.py of https://"),
+        # a clone of the whole repository
+        ("active_plugins/runcellpose.py", "looks into one folder: --plugins-directory {0}/active_"),
+    ],
+)
+def test_a_plugin_that_the_folder_lacks(
+    answer: Any, tmp_path: Path, file: str, remedy: str
+) -> None:
+    answer(lacking("RunCellpose"))
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    if file:
+        (tmp_path / file).write_text("")
+    found = loads(piped(strange("RunCellpose"), EXPORT), IMAGES, plugins=tmp_path)
+    assert only(found).code.name == "pipeline-plugin-missing"
+    assert remedy.format(tmp_path) in only(found).remedy
+
+
+def test_a_plugin_of_ones_own_in_a_deeper_folder(answer: Any, tmp_path: Path) -> None:
+    answer(lacking("CallStripes"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "callstripes.py").write_text("")
+    found = loads(piped(strange("CallStripes"), EXPORT), IMAGES, plugins=tmp_path)
+    assert only(found).code.name == "pipeline-plugin-missing"
+    assert f"--plugins-directory {tmp_path}/mine" in only(found).remedy
 
 
 def test_a_module_of_the_past(answer: Any) -> None:
