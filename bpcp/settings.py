@@ -119,11 +119,13 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
     if root and not Path(root).is_dir() and not source.input:
         raise BpcpError(Exit.BAD_SETTING, f"PATHNAME_BASENAME is not a folder: {root}")
     cores = read_limits().cores
+    shared = _gpus(args.gpus)
+    # "no limit" is no reason to cut a plate into thousands of chunks
+    slots = args.slots if 0 < args.slots <= 1000 else cores
     return Settings(
         chunk_size=args.chunk_size,
         group_by=group_by,
-        # "no limit" is no reason to cut a plate into thousands of chunks
-        slots=args.slots if 0 < args.slots <= 1000 else cores,
+        slots=min(slots, shared or slots),
         use_lists=not args.create_groups_from_data_file,
         root=Path(root).resolve() if root else workspace.base,
         tmpdir=workspace.ramdisk if args.ramdisk else args.tmpdir and args.tmpdir.resolve(),
@@ -136,7 +138,7 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
         retries=args.retries,
         stall_min=args.stall_min,
         plugins=args.plugins_directory and plugins.checked(args.plugins_directory),
-        gpus=_gpus(args.gpus),
+        gpus=shared,
         ask_again=args.overwrite_batchfile,
         source=source,
         output={"url": str(Address.parse(args.output)), **access.to_json()}
