@@ -10,7 +10,7 @@ from pathlib import Path
 from bpcp import cellprofiler, engine
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.modules import REVISIONS, every_module, place, writes
-from bpcp.check.plugins import below, file_of, source_of
+from bpcp.check.plugins import below, source_of
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.imagesets import of_list
@@ -125,9 +125,9 @@ def _unknown(pipe: Pipeline, module: Module, cause: str, plugins: Path | None) -
         if deeper:
             remedy = f"CellProfiler looks into one folder: {_OPTION} {deeper.parent}"
         elif plugins:
-            remedy = f"put {file_of(module.name)} into {plugins}: {source}"
+            remedy = f"put {source} into {plugins}"
         else:
-            remedy = f"get {source}, and name its folder: {_OPTION} DIR"
+            remedy = f"fetch {source}, and name its folder: {_OPTION} DIR"
         return Finding(PLUGIN, place(module), what, remedy + (", or delete it" if off else ""))
     if "no longer exists" in cause or "deprecated" in cause:
         gone = cause.partition(": ")[2] or cause

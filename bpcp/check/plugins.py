@@ -57,20 +57,16 @@ _FILES = {
 }
 
 
-def file_of(module: str) -> str:
-    """Give the name of a plugin's file; CellProfiler asks that it be that of the class in it."""
-    return _FILES[key][2] if (key := module.casefold()) in _FILES else f"{key}.py"
-
-
 def source_of(module: str) -> str:
     """Say where a plugin is to be had: its file, and the repository; "" where it is not known."""
     if module.casefold() not in _FILES:
         return ""
     repository, folder, file = _FILES[module.casefold()]
-    return f"{folder}/{file} of {repository}" if folder else f"{file}, of an older {repository}"
+    return f"{folder}/{file} from {repository}" if folder else f"{file} from an older {repository}"
 
 
 def below(folder: Path, module: str) -> Path | None:
     """Find a plugin in the folders of a folder, where CellProfiler does not look."""
-    name = file_of(module)
-    return next((p for p in sorted(folder.glob("*/*.py")) if p.name.casefold() == name), None)
+    # CellProfiler asks that a file have the name of the class in it, as most modules do
+    _, _, file = _FILES.get(module.casefold(), ("", "", f"{module.casefold()}.py"))
+    return next((p for p in sorted(folder.glob("*/*.py")) if p.name.casefold() == file), None)

@@ -155,14 +155,14 @@ def test_a_plugin(answer: Any) -> None:
     answer(lacking("RunCellpose"))
     finding = only(loads(piped(strange("RunCellpose"), EXPORT), IMAGES))
     assert finding.code.name == "pipeline-plugin-missing"
-    assert "active_plugins/runcellpose.py of https://github.com/CellProfiler/" in finding.remedy
+    assert "fetch active_plugins/runcellpose.py from https://github.com/" in finding.remedy
     assert finding.remedy.endswith("name its folder: --plugins-directory DIR")
 
 
 @pytest.mark.parametrize(
     ("file", "remedy"),
     [
-        ("", "put runcellpose.py into {0}: active_plugins/runcellpose.py of https://"),
+        ("", "CellProfiler/CellProfiler-plugins into {0}"),
         # a clone of the whole repository
         ("active_plugins/runcellpose.py", "looks into one folder: --plugins-directory {0}/active_"),
     ],

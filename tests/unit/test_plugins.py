@@ -202,14 +202,14 @@ def test_a_pipeline_may_be_planned_without_a_word_of_plugins(screen: Screen) -> 
 
 def test_where_plugins_are_to_be_had(tmp_path: Path) -> None:
     assert source_of("RunCellpose") == (
-        "active_plugins/runcellpose.py of https://github.com/CellProfiler/CellProfiler-plugins"
+        "active_plugins/runcellpose.py from https://github.com/CellProfiler/CellProfiler-plugins"
     )
     # not called as its module
-    assert source_of("MaskTopAndBottomZ").startswith("active_plugins/masktopbottomz.py of ")
+    assert source_of("MaskTopAndBottomZ").startswith("active_plugins/masktopbottomz.py from ")
     assert source_of("SummarizeStack") == (
-        "plugins/summarizestack.py of https://github.com/BodenmillerGroup/ImcPluginsCP"
+        "plugins/summarizestack.py from https://github.com/BodenmillerGroup/ImcPluginsCP"
     )
-    assert source_of("RollingBall").startswith("rollingball.py, of an older https://")
+    assert source_of("RollingBall").startswith("rollingball.py from an older https://")
     assert source_of("MeasureTexture") == ""
     (tmp_path / "active").mkdir()
     (tmp_path / "active" / "RunCellpose.py").write_text("")
