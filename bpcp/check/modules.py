@@ -49,6 +49,20 @@ REVISIONS: Mapping[str, int] = MappingProxyType({
     "UnmixColors": 2, "UntangleWorms": 2, "Watershed": 3,
 })  # fmt: skip
 
+# Modules that can't process volumes (`volumetric` is False).
+FLAT = frozenset({
+    "Align", "CalculateStatistics", "ClassifyObjects", "ColorToGray", "CorrectIlluminationApply",
+    "CorrectIlluminationCalculate", "Crop", "DefineGrid", "DisplayDataOnImage",
+    "DisplayDensityPlot", "DisplayHistogram", "DisplayPlatemap", "DisplayScatterPlot",
+    "EditObjectsManually", "EnhanceEdges", "ExpandOrShrinkObjects", "FlipAndRotate", "GrayToColor",
+    "IdentifyDeadWorms", "IdentifyObjectsInGrid", "IdentifyObjectsManually",
+    "IdentifyPrimaryObjects", "IdentifySecondaryObjects", "IdentifyTertiaryObjects",
+    "InvertForPrinting", "LabelImages", "LoadData", "MakeProjection", "MaskObjects",
+    "MatchTemplate", "MeasureObjectIntensityDistribution", "MeasureObjectOverlap",
+    "MeasureObjectSkeleton", "Morph", "RunImageJMacro", "Smooth", "SplitOrMergeObjects",
+    "StraightenWorms", "Tile", "TrackObjects", "UnmixColors", "UntangleWorms",
+})  # fmt: skip
+
 # ImageMath renames its settings by their place, and these operations take only the first.
 _IMAGE_MATH = re.compile(r"Select the (?:[\w-]+ )?image")
 _OF_ONE_IMAGE = (

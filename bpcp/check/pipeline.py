@@ -17,7 +17,9 @@ from bpcp.check.databases import of_folder
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.loading import loads
 from bpcp.check.modules import (
+    FLAT,
     counts_to_the_last,
+    every_module,
     is_group_bound,
     is_interactive,
     is_run_bound,
@@ -43,6 +45,11 @@ BATCH_FILES = Code(
 )
 INTERACTIVE = Code(
     "pipeline-interactive", Severity.ERROR, "a module asks somebody at the screen, and nobody is"
+)
+VOLUMES = Code(
+    "pipeline-volumes",
+    Severity.ERROR,
+    "the pipeline processes volumes, and has modules that can't",
 )
 GCT = Code("pipeline-gct", Severity.ERROR, "a GenePattern file, which bpcp can't merge")
 MYSQL = Code(
@@ -78,9 +85,9 @@ NO_TABLES = Code(
     "pipeline-no-tables", Severity.NOTE, "no tables are exported, so little can be checked"
 )
 CODES: tuple[Code, ...] = (
-    NO_LOADER, MANY_LOADERS, *loading.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE, *names.CODES,
-    *places.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS,
-    NUMBERS, OVERWRITE, PREFIX, NO_TABLES,
+    NO_LOADER, MANY_LOADERS, *loading.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE, VOLUMES,
+    *names.CODES, *places.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES,
+    CROP_FIRST, GROUPS, DIGITS, NUMBERS, OVERWRITE, PREFIX, NO_TABLES,
 )  # fmt: skip
 
 _RANGED = "Process just a range of rows?"
@@ -111,6 +118,7 @@ def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
         *_row_range(pipe),
         *_batch_files(pipe),
         *_interactive(pipe),
+        *_volumes(pipe),
         *names.of_names(pipe, images),
         *places.of_places(pipe),
         *_exports(pipe),
@@ -217,6 +225,24 @@ def _interactive(pipe: Pipeline) -> Iterator[Finding]:
             "it waits for somebody at the screen, and a run has none",
             "choose a method that needs no mouse, or disable it",
         )
+
+
+def _volumes(pipe: Pipeline) -> Iterator[Finding]:
+    """Find modules that keep CellProfiler from a 3-D pipeline, those included that are disabled.
+
+    Source: cellprofiler_core 4.2.8.1, pipeline/_pipeline.py (prepare_run).
+    """
+    if not any(m.get("Process as 3D?") == "Yes" for m in pipe.named("NamesAndTypes")):
+        return
+    for module in every_module(pipe):
+        if module.name in FLAT:
+            yield Finding(
+                VOLUMES,
+                place(module),
+                "it can't process the volumes that NamesAndTypes makes; CellProfiler would analyse"
+                " nothing and not say why, even where the module is disabled",
+                "delete it, or set 'Process as 3D?' to No",
+            )
 
 
 def _exports(pipe: Pipeline) -> Iterator[Finding]:

@@ -334,7 +334,8 @@ for name, made in all_modules.items():
             for s in module.settings()
         ])
     binds = made.is_aggregation_module is not Module.is_aggregation_module
-    answer[name] = {"revision": module.variable_revision_number, "binds": binds, "asked": asked}
+    answer[name] = {"revision": module.variable_revision_number, "binds": binds, "asked": asked,
+                    "flat": not module.volumetric()}
 print("ANSWER" + json.dumps(answer))
 """
 # What is shown by rules that the tables do not have; then they say too little, never too much.
@@ -370,6 +371,7 @@ def test_the_tables_say_what_cellprofiler_says() -> None:
     assert {name: said["revision"] for name, said in answer.items()} == dict(modules.REVISIONS)
     bound = {name for name, said in answer.items() if said["binds"]}
     assert bound == set(modules.GROUP_BOUND) - {"Crop"}
+    assert {name for name, said in answer.items() if said["flat"]} == modules.FLAT
     looked_at = 0
     for name, said in answer.items():
         for settings in said["asked"]:
