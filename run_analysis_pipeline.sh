@@ -57,6 +57,12 @@
 #       --cloudwatch GROUP  send the run's events to this CloudWatch log group
 #       --retries N         tries again what may pass a second time: a crash, a stall,
 #                           a timeout (default: 1)
+#       --plugins-directory DIR
+#                           the folder of the plugins that the pipeline uses; where
+#                           one of them changes, image sets run again
+#       --gpus N            share N GPUs among processes, one process on each: no
+#                           more than N run at once, and CUDA_VISIBLE_DEVICES tells
+#                           each its own
 #       --stall-min MIN     end a CellProfiler that shows no life for so long: no log
 #                           line, no CPU (default: 10)
 #       --max-failures N    stop when so many image sets have failed, or N% of all
@@ -96,7 +102,7 @@ source "$here/bin/lib/finish.bash"
 # shellcheck source=bin/lib/ramdisk.bash
 source "$here/bin/lib/ramdisk.bash"
 
-dataset='' pipeline='' tmpdir='' ramdisk='' output='' jobs='' keep='' dry_run='' quiet='' verbose=''
+dataset='' pipeline='' tmpdir='' ramdisk='' output='' jobs='' gpus='' keep='' dry_run='' quiet='' verbose=''
 plan=() access=() formats=()
 
 # add_format NAME -- asks for tables in one more format
@@ -111,6 +117,12 @@ add_format() {
 set_grace() {
   [[ $1 =~ ^[0-9]{1,6}$ ]] || die 64 "--grace-s $1: not a number of seconds" "0, 5, 600"
   GRACE_S=$((10#$1))
+}
+
+# set_gpus N -- sets how many GPUs there are
+set_gpus() {
+  [[ $1 =~ ^[1-9][0-9]{0,3}$ ]] || die 64 "--gpus $1: not a number of GPUs" "1, 2, 8"
+  gpus=$1 plan+=("--gpus=$1")
 }
 
 # parse ARG... -- reads the command line into the variables above
@@ -138,6 +150,8 @@ parse() {
       --profile) need_value "$1" "${@:2:1}" && access+=("--profile=$2") LOG_ACCESS=("--profile=$2") && shift 2 ;;
       --cloudwatch) need_value "$1" "${@:2:1}" && LOG_GROUP=$2 && shift 2 ;;
       --retries) need_value "$1" "${@:2:1}" && plan+=("--retries=$2") && shift 2 ;;
+      --plugins-directory) need_value "$1" "${@:2:1}" && plan+=("--plugins-directory=$2") && shift 2 ;;
+      --gpus) need_value "$1" "${@:2:1}" && set_gpus "$2" && shift 2 ;;
       --stall-min) need_value "$1" "${@:2:1}" && plan+=("--stall-min=$2") && shift 2 ;;
       --max-failures) need_value "$1" "${@:2:1}" && MAX_FAILURES=$2 && shift 2 ;;
       --grace-s) need_value "$1" "${@:2:1}" && set_grace "$2" && shift 2 ;;
@@ -177,6 +191,7 @@ main() {
   started=$(date +%s)
   [[ -z $MAX_FAILURES ]] || python_step bpcp.run.guard . "--max-failures=$MAX_FAILURES" --check
   slots=$(slots_of "$jobs" "$dataset" "$pipeline" "$quiet")
+  [[ -z $gpus || $slots -le $gpus ]] || slots=$gpus
   # with =, for a name may begin with a dash
   plan+=("--dataset=$dataset" "--pipeline=$pipeline" --slots "$slots" ${quiet:+-q} "${access[@]}")
   plan+=(${tmpdir:+"--tmpdir=$tmpdir"} ${ramdisk:+"--ramdisk=$ramdisk"} ${output:+"--output=$output"})

@@ -20,6 +20,8 @@
 #   -i, --input-folder DIR  CellProfiler's Default Input Folder, for pipelines that
 #                           read rules, models or CSVs from there; it is not searched
 #                           for images (default: as CellProfiler, the home folder)
+#       --plugins-directory DIR
+#                           the folder of the plugins that the pipeline uses
 #   -q, --quiet             say nothing but what is wrong
 #   -h, --help              this
 #

@@ -23,12 +23,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-w", "--overwrite_batchfile", action="store_true")
     parser.add_argument("--map", action="append", default=[])
     parser.add_argument("-i", "--input-folder", default="")
+    parser.add_argument("--plugins-directory", type=Path)
     parser.add_argument("-q", "--quiet", action="store_true")
     args = parser.parse_args(argv)
     workspace = locate(args.dataset, args.pipeline)
     # all other settings of a plan are as they are where nobody asks for them
     settings = settings_of(parse_plan(argv), workspace)
-    pipe = engine.read(args.pipeline)
+    pipe = engine.read(args.pipeline, args.plugins_directory)
     if pipe.kind is Kind.BATCH:
         raise BpcpError(
             Exit.USAGE,

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 from bpcp import failure
@@ -58,8 +58,10 @@ _LACKING = re.compile(r"Could not find the (\w+) module")
 _SAVE = """\
 import io, logging, sys
 logging.disable(logging.CRITICAL)
-from cellprofiler_core.preferences import set_headless
+from cellprofiler_core.preferences import set_headless, set_plugin_directory
 set_headless()
+if sys.argv[3:]:
+    set_plugin_directory(sys.argv[3], globally=False)
 import cellprofiler_core.modules
 from cellprofiler_core.pipeline import LoadException, Pipeline
 def saved(source):
@@ -73,6 +75,9 @@ if text and saved(io.StringIO(text)) == text:
     with open(sys.argv[2], "w", encoding="utf-8", newline="") as file:
         file.write(text)
 """
+# CellProfiler's own option.
+PLUGINS_DIRECTORY = "--plugins-directory"
+
 # Beyond any real image set: CellProfiler lists the measurements, finds no image set, and ends.
 _NO_IMAGE_SET = "999999999"
 
@@ -106,8 +111,13 @@ class Job:
     input_folder: Path | str | None = None
 
 
-def command(environ: Mapping[str, str] = os.environ) -> list[str]:
+def command(environ: Mapping[str, str] = os.environ, plugins: Path | None = None) -> list[str]:
     """Find the CellProfiler in use.
+
+    Parameters
+    ----------
+    plugins : Path, optional
+        A folder of plugins, besides those that it knows of by itself.
 
     Returns
     -------
@@ -120,6 +130,12 @@ def command(environ: Mapping[str, str] = os.environ) -> list[str]:
     BpcpError
         69 where there is none, 78 where `BPCP_CELLPROFILER` can't be read.
     """
+    found = _installed(environ)
+    # of two, CellProfiler takes the last
+    return [*found, PLUGINS_DIRECTORY, str(plugins)] if plugins else found
+
+
+def _installed(environ: Mapping[str, str]) -> list[str]:
     named = environ.get("BPCP_CELLPROFILER", "").strip()
     if named:
         if Path(named).is_file():
@@ -224,7 +240,7 @@ def python_of(argv: Sequence[str], which: Callable[[str], str | None] = shutil.w
     if re.fullmatch(r"python[0-9.]*", Path(first).name):
         return first
     beside = Path(first).parent / "python"
-    if len(argv) == 1 and Path(first).name == "cellprofiler" and beside.is_file():
+    if Path(first).name == "cellprofiler" and beside.is_file():
         # /usr/local/bin/cellprofiler may well be a wrapper beside some other Python
         with Path(first).open("rb") as script:
             if str(beside.parent).encode() in script.read(400):
@@ -451,7 +467,8 @@ def saved(argv: Sequence[str], pipeline: Path, scratch: Path, timeout_s: float =
     if python is None:
         return None
     target = scratch / "saved.cppipe"
-    _ask([python, "-c", _SAVE, str(pipeline), str(target)], timeout_s, scratch)
+    named = [b for a, b in pairwise(argv) if a == PLUGINS_DIRECTORY][-1:]
+    _ask([python, "-c", _SAVE, str(pipeline), str(target), *named], timeout_s, scratch)
     return target.read_text(encoding="utf-8") if target.is_file() else None
 
 

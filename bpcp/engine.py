@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
-from bpcp import cellprofiler, imagelist, pipeline, widths
+from bpcp import cellprofiler, imagelist, pipeline, plugins, widths
 from bpcp.check.modules import REVISIONS, skipping_flags
 from bpcp.database import file as database
 from bpcp.errors import BpcpError
@@ -46,7 +46,7 @@ LoadData:[module_num:1|svn_version:'Unknown'|variable_revision_number:6|show_win
 _MEASURED = ("objects", "widest")
 
 
-def read(path: Path) -> Pipeline:
+def read(path: Path, plugins_directory: Path | None = None) -> Pipeline:
     """Read a pipeline file, with its settings as the installed CellProfiler reads them.
 
     It reads settings by their place, and has others today than an old pipeline names: so it is
@@ -66,7 +66,8 @@ def read(path: Path) -> Pipeline:
     with scratch("asked") as folder:
         program = folder / "pipeline.cppipe"
         program.write_bytes(pipe.text)
-        text = cellprofiler.saved(cellprofiler.command(), program, folder)
+        argv = cellprofiler.command(plugins=plugins_directory)
+        text = cellprofiler.saved(argv, program, folder)
     if text is None:
         return pipe
     saved = pipeline.of_text(pipe.path, text.encode(), pipe.kind)
@@ -75,11 +76,13 @@ def read(path: Path) -> Pipeline:
 
 def ask(pipe: Pipeline, sets: ImageSets, old: Json, settings: Settings) -> Json:
     """Find out which CellProfiler runs, and what the pipeline measures: objects, columns."""
-    argv = cellprofiler.command()
+    argv = cellprofiler.command(plugins=settings.plugins)
+    files = plugins.contents(argv)
     # also where it need not be asked this time
     sweep("asked")
     known = old.get("cellprofiler", {})
     question = [pipe.sha256, row_text(sets.images.header), ",".join(t.name for t in sets.types)]
+    question += map(" ".join, files.items())
     with ThreadPoolExecutor() as pool:
         # each answer costs a start of CellProfiler, so the likely second question goes out at once
         version = pool.submit(cellprofiler.version, argv)
@@ -93,6 +96,7 @@ def ask(pipe: Pipeline, sets: ImageSets, old: Json, settings: Settings) -> Json:
             "command": argv,
             "version": found,
             "python": cellprofiler.python_version(argv),
+            "plugins": files,
             "question": imagelist.digest(question),
             **(measured.result() if measured else {k: known[k] for k in _MEASURED if k in known}),
         }

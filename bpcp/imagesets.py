@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bpcp import batch, beside, cellprofiler, imagelist, mend, selection
+from bpcp import batch, beside, cellprofiler, imagelist, mend, plugins, selection
 from bpcp.database import empty
 from bpcp.database import file as database
 from bpcp.errors import BpcpError, Exit
@@ -277,10 +277,11 @@ def batch_file(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Made
     BpcpError
         65 where CellProfiler makes none, 66 where a list is missing.
     """
-    argv = cellprofiler.command()
+    argv = cellprofiler.command(plugins=settings.plugins)
     source = _source(workspace, pipe, settings)
     parts = [pipe.sha256, cellprofiler.version(argv), *source.parts]
     parts += beside.identity(pipe, settings)
+    parts += map(" ".join, plugins.contents(argv).items())
     question = imagelist.digest(parts)
     known = read_json(workspace.batch_state) or {}
     databases = _databases(pipe)

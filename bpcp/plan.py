@@ -147,6 +147,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
             str(settings.source.input or settings.root) if _has_relative(images) else "",
             *settings.moved.words,
             *beside.identity(pipe, settings),
+            *(f"plugins/{name} {digest}" for name, digest in asked["plugins"].items()),
         ]
     )
     kept = _kept(workspace, settings, previous, old, recipe)
@@ -185,6 +186,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "space": settings.space,
         "retries": settings.retries,
         "stall_min": settings.stall_min,
+        "gpus": settings.gpus,
         "stages": stages,
         "fetches": stages or bool(remote),
         "cutting": _cutting(settings),
@@ -381,6 +383,8 @@ def _changes(
     )
     if before != now:
         found.append(f"CellProfiler changed from {before} to {now}: {every}")
+    if plugins := _differ(old["cellprofiler"].get("plugins", {}), run["cellprofiler"]["plugins"]):
+        found.append(f"plugins changed ({plugins}): {every}")
     if not found and old.get("recipe") != run["recipe"]:
         found.append(f"a file that the pipeline reads, or the root of the images, changed: {every}")
     for name, kind in run["columns"].items():
@@ -395,6 +399,12 @@ def _changes(
         if new or gone:
             found.append(f"the image list changed: {new:,} image sets new, {gone:,} gone")
     return found
+
+
+def _differ(before: Json, now: Json) -> str:
+    """Name the files that changed, came or went, three at most."""
+    names = sorted({name for name, _ in before.items() ^ now.items()})
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -420,6 +430,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--profile", default="")
     parser.add_argument("--retries", type=int, default=RETRIES)
     parser.add_argument("--stall-min", type=float, default=STALL_MIN)
+    parser.add_argument("--plugins-directory", type=Path)
+    parser.add_argument("--gpus", type=int)
     parser.add_argument("--slots", type=int, default=0)
     parser.add_argument(
         "--format", action="append", choices=("csv", "parquet", "sqlite"), default=[]
@@ -434,7 +446,7 @@ def main(argv: Sequence[str]) -> int:
     args = parse(argv)
     workspace = locate(args.dataset, args.pipeline)
     settings = settings_of(args, workspace)
-    pipe = engine.read(args.pipeline)
+    pipe = engine.read(args.pipeline, args.plugins_directory)
     with background.tidily():
         if args.dry_run:
             plan = make(workspace, pipe, settings)

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bpcp import gpus, plugins
 from bpcp.errors import BpcpError, Exit
 from bpcp.failure import RETRIES, STALL_MIN
 from bpcp.folders import NOWHERE, Moved, moved_of
@@ -60,6 +61,10 @@ class Settings:
         How often what may pass is tried again.
     stall_min : float
         Minutes without a sign of life after which a CellProfiler is ended.
+    plugins : Path or None
+        A folder of plugins that CellProfiler is given.
+    gpus : int or None
+        How many GPUs attempts share, one attempt each; None where bpcp has no say in that.
     """
 
     chunk_size: int | None
@@ -80,6 +85,8 @@ class Settings:
     space: int | None = None
     retries: int = RETRIES
     stall_min: float = STALL_MIN
+    plugins: Path | None = None
+    gpus: int | None = None
 
 
 def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
@@ -115,11 +122,13 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
     if root and not Path(root).is_dir() and not source.input:
         raise BpcpError(Exit.BAD_SETTING, f"PATHNAME_BASENAME is not a folder: {root}")
     cores = read_limits().cores
+    shared = _gpus(args.gpus)
+    # "no limit" is no reason to cut a plate into thousands of chunks
+    slots = args.slots if 0 < args.slots <= 1000 else cores
     return Settings(
         chunk_size=args.chunk_size,
         group_by=group_by,
-        # "no limit" is no reason to cut a plate into thousands of chunks
-        slots=args.slots if 0 < args.slots <= 1000 else cores,
+        slots=min(slots, shared or slots),
         use_lists=not args.create_groups_from_data_file,
         root=Path(root).resolve() if root else workspace.base,
         tmpdir=workspace.ramdisk if args.ramdisk else args.tmpdir and args.tmpdir.resolve(),
@@ -132,6 +141,8 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
         space=to_bytes(_size("--space", args.space)) if args.space else None,
         retries=args.retries,
         stall_min=args.stall_min,
+        plugins=args.plugins_directory and plugins.checked(args.plugins_directory),
+        gpus=shared,
         ask_again=args.overwrite_batchfile,
         source=source,
         output={"url": str(Address.parse(args.output)), **access.to_json()}
@@ -149,6 +160,21 @@ def _input_folder(asked: str) -> Path | None:
         )
     # as CellProfiler would spell it in paths
     return Path(os.path.abspath(asked))  # noqa: PTH100
+
+
+def _gpus(asked: int | None) -> int | None:
+    """Give a number of GPUs, checked against those that this process may use, if it is told."""
+    if asked is None:
+        return None
+    if asked < 1:
+        raise BpcpError(Exit.USAGE, f"--gpus {asked}: at least 1")
+    if len(there := gpus.devices(asked)) < asked:
+        raise BpcpError(
+            Exit.BAD_SETTING,
+            f"--gpus {asked}, but {gpus.VISIBLE} names {len(there)}: {','.join(there) or 'none'}",
+            f"--gpus {len(there)}, or unset {gpus.VISIBLE}" if there else f"unset {gpus.VISIBLE}",
+        )
+    return asked
 
 
 def _size(option: str, asked: str) -> str:

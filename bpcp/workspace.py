@@ -305,6 +305,10 @@ class Workspace:
         """Held by the chunk that starts next on this machine; says what it waits for."""
         return self.status / f"turn-{os.uname().nodename}"
 
+    def gpu(self, number: int) -> Path:
+        """Held by the attempt that uses one of this machine's GPUs, 0-based."""
+        return self.status / f"gpu-{number}-{os.uname().nodename}"
+
     @property
     def halted(self) -> Path:
         """Why this start was given up: `why`, and how many image sets had `failed`."""

@@ -34,6 +34,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-c", "--create_groups_from_data_file", action="store_true")
     parser.add_argument("--map", action="append", default=[])
     parser.add_argument("-i", "--input-folder", default="")
+    parser.add_argument("--plugins-directory", type=Path)
     parser.add_argument("--input", default="")
     parser.add_argument("--endpoint-url", default="")
     parser.add_argument("--profile", default="")
@@ -54,7 +55,7 @@ def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
     shared = [f"--dataset={args.dataset or _NO_DATASET}", f"--pipeline={args.pipeline}"]
     shared += ["-c"] if args.create_groups_from_data_file or not args.dataset else []
     shared += [f"--map={moved}" for moved in args.map]
-    for name in ("input_folder", "input", "endpoint_url", "profile"):
+    for name in ("input_folder", "plugins_directory", "input", "endpoint_url", "profile"):
         if value := getattr(args, name):
             shared.append(f"--{name.replace('_', '-')}={value}")
     return settings_of(plan.parse(shared), workspace)
@@ -152,7 +153,7 @@ def main(argv: Sequence[str]) -> int:
     args = parse(argv)
     workspace = locate(args.dataset or _NO_DATASET, args.pipeline)
     settings = _settings(args, workspace)
-    pipe = engine.read(args.pipeline)
+    pipe = engine.read(args.pipeline, args.plugins_directory)
     progress = Progress()
     shows = sys.stderr.isatty() and not args.quiet
     asked = Asked(

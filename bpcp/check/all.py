@@ -156,9 +156,10 @@ def run(
     compared = images is not None
     named = images if compared else listing
     count = 0
+    folders = settings.input_folder, settings.plugins
+    ask = partial(of_pipe.loads, pipe, images, input_folder=folders[0], plugins=folders[1])
     with ThreadPoolExecutor(1) as pool:
         # beside the files: a start of CellProfiler takes seconds
-        ask = partial(of_pipe.loads, pipe, images, input_folder=settings.input_folder)
         loading = pool.submit(ask) if asked.load else None
         findings += of_pipe.of_pipeline(pipe, images, beside.places(pipe, settings))
         if asked.load:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bpcp import cellprofiler, engine
 from bpcp.check.findings import Code, Finding, Severity
-from bpcp.check.modules import PLUGINS, REVISIONS, every_module, place, writes
+from bpcp.check.modules import REVISIONS, every_module, place, writes
+from bpcp.check.plugins import below, source_of
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.imagesets import of_list
@@ -58,7 +59,7 @@ _GONE = (
         "put ConvertObjectsToImage before it, and save the image that it makes",
     ),
 )
-_PLUGINS_OPTION = "BPCP_CELLPROFILER='cellprofiler --plugins-directory DIR'"
+_OPTION = cellprofiler.PLUGINS_DIRECTORY
 # Whose revisions `modules.REVISIONS` holds.
 _KNOWN = (4, 2, 8)
 
@@ -68,6 +69,7 @@ def loads(
     images: ImageList | None,
     version: str | None = None,
     input_folder: Path | None = None,
+    plugins: Path | None = None,
 ) -> list[Finding]:
     """Find out whether the installed CellProfiler loads a pipeline; it runs nothing, and takes 3 s.
 
@@ -79,19 +81,25 @@ def loads(
         Its version, where it is known: asking for it takes a second.
     input_folder : Path, optional
         The Default Input Folder.
+    plugins : Path, optional
+        The folder of plugins that CellProfiler is given.
 
     Raises
     ------
     BpcpError
         69 where there is no CellProfiler, or none that answers.
     """
-    argv = cellprofiler.command()
+    argv = cellprofiler.command(plugins=plugins)
     version = cellprofiler.version(argv) if version is None else version
-    return [*_asked(argv, pipe, images, input_folder), *_newer(pipe, version)]
+    return [*_asked(argv, pipe, images, input_folder, plugins), *_newer(pipe, version)]
 
 
 def _asked(
-    argv: Sequence[str], pipe: Pipeline, images: ImageList | None, input_folder: Path | None
+    argv: Sequence[str],
+    pipe: Pipeline,
+    images: ImageList | None,
+    input_folder: Path | None,
+    plugins: Path | None,
 ) -> list[Finding]:
     # CellProfiler prepares each module even where it is only asked: one that exports would make its
     # tables anew, in whatever folder or server the user keeps the real ones
@@ -103,17 +111,18 @@ def _asked(
     except BpcpError as error:
         if error.code is not Exit.MALFORMED_INPUT:
             raise
-        return list(_why(pipe, str(error).partition(f"{pipe.path}: ")[2] or str(error)))
+        cause = str(error).partition(f"{pipe.path}: ")[2] or str(error)
+        return list(_why(pipe, cause, plugins))
     return []
 
 
-def _why(pipe: Pipeline, cause: str) -> Iterator[Finding]:
+def _why(pipe: Pipeline, cause: str, plugins: Path | None) -> Iterator[Finding]:
     """Say what is behind CellProfiler's own words; it stops at the first module that it lacks."""
     named = _NAMED.search(cause)
     strange = [m for m in every_module(pipe) if m.name not in REVISIONS]
     suspects = [m for m in strange if named and m.name == named[1]]
     for module in suspects:
-        yield _unknown(pipe, module, cause)
+        yield _unknown(pipe, module, cause, plugins)
     if not suspects:
         yield _unloadable(pipe, cause, strange)
 
@@ -137,7 +146,7 @@ def _unloadable(pipe: Pipeline, cause: str, strange: Sequence[Module]) -> Findin
     return Finding(UNLOADABLE, where, f"CellProfiler can't load it: {said}", remedy)
 
 
-def _unknown(pipe: Pipeline, module: Module, cause: str) -> Finding:
+def _unknown(pipe: Pipeline, module: Module, cause: str, plugins: Path | None) -> Finding:
     off = module.number not in {m.number for m in pipe.modules}
     what = f"the installed CellProfiler has no module {module.name}"
     if off:
@@ -146,10 +155,14 @@ def _unknown(pipe: Pipeline, module: Module, cause: str) -> Finding:
         what = f"it is a plugin that does not load: {why}"
         remedy = "install what it needs beside CellProfiler"
         return Finding(PLUGIN, place(module), what, remedy + (", or delete it" if off else ""))
-    if module.name.casefold() in PLUGINS:
-        remedy = (
-            "name the plugins' folder: BPCP_CELLPROFILER='cellprofiler --plugins-directory DIR'"
-        )
+    deeper = below(plugins, module.name) if plugins else None
+    if deeper or (source := source_of(module.name)):
+        if deeper:
+            remedy = f"CellProfiler looks into one folder: {_OPTION} {deeper.parent}"
+        elif plugins:
+            remedy = f"put {source} into {plugins}"
+        else:
+            remedy = f"fetch {source}, and name its folder: {_OPTION} DIR"
         return Finding(PLUGIN, place(module), what, remedy + (", or delete it" if off else ""))
     if "no longer exists" in cause or "deprecated" in cause:
         gone = cause.partition(": ")[2] or cause
@@ -157,7 +170,7 @@ def _unknown(pipe: Pipeline, module: Module, cause: str) -> Finding:
     folded = {name.casefold(): name for name in REVISIONS}
     near = difflib.get_close_matches(module.name.casefold(), folded, 3)
     remedy = f"spelled like it: {', '.join(folded[n] for n in near)}. " if near else ""
-    remedy += f"If it is a plugin: {_PLUGINS_OPTION}" if not off else "Delete it from the pipeline"
+    remedy += f"If it is a plugin: {_OPTION} DIR" if not off else "Delete it from the pipeline"
     return Finding(UNKNOWN, place(module), what, remedy)
 
 

@@ -49,20 +49,18 @@ REVISIONS: Mapping[str, int] = MappingProxyType({
     "UnmixColors": 2, "UntangleWorms": 2, "Watershed": 3,
 })  # fmt: skip
 
-# Modules of the CellProfiler-plugins collection and of ImcPluginsCP, in small letters.
-PLUGINS = frozenset({
-    "addnoise", "boxobjects", "brightfieldprojectchannels", "calculategini", "calculatemoments",
-    "callbarcodes", "cellcast", "compensatecolors", "constrainobjects", "convertoutlinestoobjects",
-    "declump", "declumpobjects", "distancetransform", "dognet", "edgedetection",
-    "enforceobjectsonetoone", "enhancedmeasuretexture", "exporttocellh5", "exporttoomerotable",
-    "filterobjects_stringmatch", "gammacorrection", "gaussian_byslice", "histogramequalization",
-    "histogrammatching", "identifylinearobjects", "identifyyeastcells", "laplacianofgaussian",
-    "masktopbottomz", "measureimagefocus", "measureradialentropy", "measurerwcperobj",
-    "measuretrackquality", "mergeobjects", "noise2void", "nucleaizer", "pixelshuffle", "predict",
-    "rescaleintensityslicewise", "rescalemodepercentile", "rollingball", "runcellpose",
-    "rundeepprofiler", "runilastik", "runimagejscript", "runomnipose", "runstardist", "runvista2d",
-    "measureobjectintensitymultichannel", "saveimagestoomero", "shollanalysis", "summarizestack",
-    "transformfilters", "variancetransform",
+# Modules that can't process volumes (`volumetric` is False).
+FLAT = frozenset({
+    "Align", "CalculateStatistics", "ClassifyObjects", "ColorToGray", "CorrectIlluminationApply",
+    "CorrectIlluminationCalculate", "Crop", "DefineGrid", "DisplayDataOnImage",
+    "DisplayDensityPlot", "DisplayHistogram", "DisplayPlatemap", "DisplayScatterPlot",
+    "EditObjectsManually", "EnhanceEdges", "ExpandOrShrinkObjects", "FlipAndRotate", "GrayToColor",
+    "IdentifyDeadWorms", "IdentifyObjectsInGrid", "IdentifyObjectsManually",
+    "IdentifyPrimaryObjects", "IdentifySecondaryObjects", "IdentifyTertiaryObjects",
+    "InvertForPrinting", "LabelImages", "LoadData", "MakeProjection", "MaskObjects",
+    "MatchTemplate", "MeasureObjectIntensityDistribution", "MeasureObjectOverlap",
+    "MeasureObjectSkeleton", "Morph", "RunImageJMacro", "Smooth", "SplitOrMergeObjects",
+    "StraightenWorms", "Tile", "TrackObjects", "UnmixColors", "UntangleWorms",
 })  # fmt: skip
 
 # ImageMath renames its settings by their place, and these operations take only the first.
@@ -177,6 +175,14 @@ MEASUREMENTS_READ: Mapping[str, Labels] = MappingProxyType({
 _RULES = "Rules or classifier file name"
 # A file that a module reads beside the images: its folder's label, its name's, and when.
 INPUT_FILES: Mapping[str, tuple[tuple[str, str, Conditions], ...]] = MappingProxyType({
+    # a plugin
+    "CallBarcodes": (
+        (
+            "Input data file location",
+            "Name of the file",
+            when("Do you want to match to an external library of barcodes?", "Yes"),
+        ),
+    ),
     "ClassifyObjects": (
         (
             "Select the location of the classifier model file",

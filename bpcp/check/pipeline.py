@@ -30,7 +30,9 @@ from bpcp.check.databases import of_folder
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.loading import loads
 from bpcp.check.modules import (
+    FLAT,
     counts_to_the_last,
+    every_module,
     is_group_bound,
     is_interactive,
     is_run_bound,
@@ -57,6 +59,11 @@ BATCH_FILES = Code(
 )
 INTERACTIVE = Code(
     "pipeline-interactive", Severity.ERROR, "a module asks somebody at the screen, and nobody is"
+)
+VOLUMES = Code(
+    "pipeline-volumes",
+    Severity.ERROR,
+    "the pipeline processes volumes, and has modules that can't",
 )
 MYSQL = Code(
     "pipeline-mysql", Severity.ERROR, "many processes would write into one server's tables"
@@ -92,9 +99,9 @@ NO_TABLES = Code(
 )
 CODES: tuple[Code, ...] = (
     *whole.CODES, NO_LOADER, MANY_LOADERS, *loading.CODES, *broken.CODES, ROW_RANGE, BATCH_FILES,
-    INTERACTIVE, *names.CODES, *places.CODES, *saving.CODES, *spreadsheets.CODES, MYSQL, DATABASE,
-    *databases.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS, NUMBERS, *skipping.CODES, OVERWRITE,
-    PREFIX, NO_TABLES,
+    INTERACTIVE, VOLUMES, *names.CODES, *places.CODES, *saving.CODES, *spreadsheets.CODES, MYSQL,
+    DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS, NUMBERS, *skipping.CODES,
+    OVERWRITE, PREFIX, NO_TABLES,
 )  # fmt: skip
 
 _PLACE = re.compile(r"module (\d+), (\w+)")
@@ -136,6 +143,7 @@ def of_pipeline(
         *_row_range(pipe),
         *_batch_files(pipe),
         *_interactive(pipe),
+        *_volumes(pipe),
         *names.of_names(pipe, images),
         *places.of_places(pipe, where),
         *spreadsheets.of_spreadsheets(pipe),
@@ -256,6 +264,24 @@ def _interactive(pipe: Pipeline) -> Iterator[Finding]:
             "it waits for somebody at the screen, and a run has none",
             "choose a method that needs no mouse, or disable it",
         )
+
+
+def _volumes(pipe: Pipeline) -> Iterator[Finding]:
+    """Find modules that keep CellProfiler from a 3-D pipeline, those included that are disabled.
+
+    Source: cellprofiler_core 4.2.8.1, pipeline/_pipeline.py (prepare_run).
+    """
+    if not any(m.get("Process as 3D?") == "Yes" for m in pipe.named("NamesAndTypes")):
+        return
+    for module in every_module(pipe):
+        if module.name in FLAT:
+            yield Finding(
+                VOLUMES,
+                place(module),
+                "it can't process the volumes that NamesAndTypes makes; CellProfiler would analyse"
+                " nothing and not say why, even where the module is disabled",
+                "delete it, or set 'Process as 3D?' to No",
+            )
 
 
 def _exports(pipe: Pipeline) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from bpcp import cellprofiler, failure, imagelist, processes, staging
+from bpcp import cellprofiler, failure, gpus, imagelist, processes, staging
 from bpcp.chunk import admission, learned
 from bpcp.chunk.verdict import Declared, Ran, Verdict, judge
 from bpcp.chunk.watchdog import Watchdog
@@ -256,7 +256,7 @@ def _run_cellprofiler(
         f"{java} -XX:+IgnoreUnrecognizedVMOptions -XX:+ErrorFileToStderr"
     )
     stall_s = 60 * float(task.run.get("stall_min", STALL_MIN))
-    with log.open("wb") as sink:
+    with gpus.held(task.workspace, task.run.get("gpus")) as gpu, log.open("wb") as sink:
         try:
             with admission.turn(task.workspace, needs) as need:
                 started = time.monotonic()
@@ -264,7 +264,7 @@ def _run_cellprofiler(
                     # ends with this process, however this process ends
                     ["setpriv", "--pdeathsig", "KILL", "--", *argv],  # noqa: S607
                     cwd=start_in,
-                    env={**environment, **need.environment},
+                    env={**environment, **gpu, **need.environment},
                     stdin=subprocess.DEVNULL,
                     stdout=sink,
                     stderr=subprocess.STDOUT,

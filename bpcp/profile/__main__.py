@@ -27,7 +27,7 @@ from bpcp.profile.figures import Figures, fold, modules, predict
 from bpcp.profile.samples import Candidate, deal, different, draw
 from bpcp.profile.trial import Subject, bench, subject_of
 from bpcp.publish import sha256
-from bpcp.slots import asked, fit, free_mb, known
+from bpcp.slots import NO_LIMIT, asked, fit, free_mb, known
 from bpcp.workspace import Json, locked, write_json, write_text
 
 SAMPLES = 5
@@ -60,7 +60,7 @@ def profile(subject: Subject, jobs: str, samples: int, tell: Callable[[str], Non
     planned = plan.make(subject.workspace, subject.pipe, subject.settings)
     plan_s = time.monotonic() - began
     limits = read_limits()
-    slots = asked(jobs or "100%", limits.cores)
+    slots = min(asked(jobs or "100%", limits.cores), subject.settings.gpus or NO_LIMIT)
     chosen = different(subject.cut.images, subject.there, samples)
     command = planned.run["cellprofiler"]["command"]
     with bench(subject, command, Declared.of(planned.run)) as here:
@@ -154,7 +154,7 @@ def _massif(subject: Subject, as_json: bool, tell: Callable[[str], None]) -> Non
     """Run the smallest image set under massif, and keep and print what it says."""
     massif.tools()
     smallest = min(subject.there, key=lambda c: (c.size, c.place))
-    command = cellprofiler.command()
+    command = cellprofiler.command(plugins=subject.settings.plugins)
     found = known(subject.workspace, sha256(subject.pipe.path))
     low, high = massif.SLOWER
     alone_s = found["figures"]["start_s"] + found["figures"]["alone_s"] if found else 0.0

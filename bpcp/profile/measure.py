@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from bpcp import cellprofiler, cgroup
+from bpcp import cellprofiler, cgroup, gpus
 
 _STEP = re.compile(
     cellprofiler.MODULE_DONE + r" = ([0-9.]+) secs, Wall_time = ([0-9.]+) secs", re.ASCII
@@ -130,7 +130,14 @@ class Observed:
 class _Running:
     """A process under way."""
 
-    def __init__(self, work: Work, argv: Sequence[str], folder: Path, group: cgroup.Group | None):
+    def __init__(
+        self,
+        work: Work,
+        argv: Sequence[str],
+        folder: Path,
+        group: cgroup.Group | None,
+        environment: dict[str, str],
+    ):
         self.seen = Process(work)
         self.started = time.monotonic()
         self._at = 0
@@ -140,7 +147,7 @@ class _Running:
             self.popen = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--", *argv],  # noqa: S607
                 cwd=folder,
-                env={**cellprofiler.environment(), "TMPDIR": str(work.job.tmpdir)},
+                env={**cellprofiler.environment(), **environment, "TMPDIR": str(work.job.tmpdir)},
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -203,7 +210,9 @@ class _Running:
         self.popen.wait()
 
 
-def observe(works: Sequence[Work], command: Sequence[str], folder: Path) -> Observed:
+def observe(
+    works: Sequence[Work], command: Sequence[str], folder: Path, count: int | None = None
+) -> Observed:
     """Run processes side by side to their ends.
 
     Parameters
@@ -212,15 +221,19 @@ def observe(works: Sequence[Work], command: Sequence[str], folder: Path) -> Obse
         The CellProfiler to run, as `cellprofiler.command` gives it.
     folder : Path
         Where they stand, as relative names in a pipeline may need.
+    count : int, optional
+        How many GPUs there are, at least one for each; without it, each process sees all.
     """
     seen = Observed([])
     running: list[_Running] = []
+    devices = gpus.devices(count) if count else []
     began, busy = time.monotonic(), _busy_s() - time.process_time()
     with cgroup.group() as group:
         try:
-            for work in works:
+            for i, work in enumerate(works):
+                environment = {gpus.VISIBLE: devices[i]} if devices else {}
                 argv = [*command, *cellprofiler.arguments(work.job)]
-                running.append(_Running(work, argv, folder, group))
+                running.append(_Running(work, argv, folder, group, environment))
                 seen.processes.append(running[-1].seen)
             _watch(running, seen, began)
         finally:

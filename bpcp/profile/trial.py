@@ -115,7 +115,7 @@ class Bench:
         BpcpError
             1 where what they wrote is not good.
         """
-        seen = observe(works, self.command, self.subject.settings.root)
+        seen = observe(works, self.command, self.subject.settings.root, self.subject.settings.gpus)
         began = time.monotonic()
         for work in works:
             job = work.job
@@ -150,7 +150,7 @@ def subject_of(argv: Sequence[str]) -> Subject:
     workspace = locate(args.dataset, args.pipeline)
     # only what it draws is read, and it says itself what of that is missing
     settings = replace(settings_of(args, workspace), check=False)
-    given = engine.read(args.pipeline)
+    given = engine.read(args.pipeline, args.plugins_directory)
     vetted = vet(workspace, given, settings)
     pipe, sets = vetted.pipe, vetted.sets
     if sets.made:

@@ -6,7 +6,7 @@ load screen
 
 @test "a wrong command line is 64, and nothing is made" {
   local option
-  for option in -d --dataset -p --pipeline -t --tmpdir -P --max-procs --group-by --chunk-size --format; do
+  for option in -d --dataset -p --pipeline -t --tmpdir -P --max-procs --group-by --chunk-size --format --plugins-directory --gpus; do
     run --separate-stderr "$entry" "$option"
     assert_failure 64
     [[ $stderr == *"$option needs a value"*--help* ]] || fail "$stderr"
@@ -56,6 +56,38 @@ END
     assert_failure 64
     [[ $stderr == *"-P $jobs: not a number of jobs"*'8, 50%, +2, -1'* ]] || fail "-P $jobs: $stderr"
   done
+}
+
+@test "--gpus bounds -P, and gives each process a GPU" {
+  screen 6
+  local number cellprofiler=$BATS_TEST_TMPDIR/on-gpu
+  for number in 0 00 -1 x 1.5 '' ' ' '1 2' 10000 'a[$(touch x)]'; do
+    go --gpus "$number" --dry-run
+    assert_failure 64
+  done
+  printf '#!/bin/sh\ncase "$*" in *" -r "*) echo "$CUDA_VISIBLE_DEVICES" >>%q ;; esac\nexec %q "$@"\n' \
+    "$BATS_TEST_TMPDIR/gpus" "$BPCP_CELLPROFILER" >"$cellprofiler"
+  chmod +x "$cellprofiler"
+  unset CUDA_VISIBLE_DEVICES
+  BPCP_CELLPROFILER=$cellprofiler FAKE_MODE=slow go -P 4 --gpus 2 --chunk-size 1
+  assert_success
+  [[ $stderr == *'in 6 chunks of 1, 2 at a time'* ]] || fail "$stderr"
+  assert_equal "$(sort "$BATS_TEST_TMPDIR/gpus" | uniq | paste -sd ' ')" '0 1'
+  assert_equal "$(wc -l <"$BATS_TEST_TMPDIR/gpus")" 6
+}
+
+@test "--plugins-directory takes a folder that is there" {
+  screen 2
+  mkdir "$base/my plugins"
+  touch "$base/my plugins/callstripes.py"
+  go --plugins-directory "$base/no such"
+  assert_failure 66
+  [[ $stderr == *"--plugins-directory $base/no such: not a folder"* ]] || fail "$stderr"
+  go --plugins-directory "$base/my plugins"
+  assert_success
+  echo 1 >"$base/my plugins/callstripes.py"
+  go --plugins-directory="$base/my plugins"
+  [[ $stderr == *'plugins changed (callstripes.py): every image set runs again'* ]] || fail "$stderr"
 }
 
 @test "without GNU parallel it is 69" {

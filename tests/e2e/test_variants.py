@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Lab, Plain, cellprofiler
 from cp3 import version_4
-from texts import CORRECT, PROJECT, SAVE_LAST, SCIKIT_IMAGE, TRACK, Text
+from texts import APPLY, CORRECT, CORRECTED, PROJECT, SAVE_LAST, SCIKIT_IMAGE, TRACK, Text
 
 from bpcp.batch import set_pipeline
 
@@ -117,6 +117,22 @@ def illumination(pipeline: Text, rows: Rows) -> tuple[str, ...]:
     return ("--chunk-size", "2")
 
 
+def functions_of_an_older_cellprofiler(pipeline: Text, rows: Rows) -> tuple[str, ...]:
+    """Illumination functions saved as .mat, in columns and under names as older lists have them."""
+    folder = Path(rows[0]["PathName_DNA"])
+    code = "import sys, numpy, scipy.io as s; x = numpy.linspace(1, 2, 384)\n"
+    code += "for i, p in enumerate(sys.argv[1:]): s.savemat(p, {'Image': numpy.outer(x, x) + i})"
+    names = ("P1_IllumDNA.mat", "P2_IllumDNA.mat")
+    python = Path(cellprofiler()).with_name("python")
+    subprocess.run([python, "-c", code, *(folder / name for name in names)], check=True)
+    for i, row in enumerate(rows):
+        row.update({"FileName_Illum_98.mat": names[i % 2], "PathName_Illum_98.mat": str(folder)})
+        for column in [c for c in row if c.startswith(("FileName_", "PathName_"))]:
+            row[f"Image_{column}"] = row.pop(column)
+    pipeline.add(APPLY, CORRECTED)
+    return ("--chunk-size", "4")
+
+
 def projection(pipeline: Text, rows: Rows) -> tuple[str, ...]:
     """A projection over the planes of each well, whose rows lie apart in the list."""
     for row in rows:
@@ -181,6 +197,7 @@ def changed(lab: Lab, change: Callable[[Text, Rows], tuple[str, ...]]) -> tuple[
         numbered_files,
         tracked,
         illumination,
+        functions_of_an_older_cellprofiler,
         projection,
         scikit_image,
         range_of_rows,

@@ -96,6 +96,19 @@ Maximum number of iterations:40
 Residual value for convergence:0.001
 """,
 )
+APPLY = Added(
+    "CorrectIlluminationApply",
+    5,
+    """\
+Select the input image:DNA
+Name the output image:CorrDNA
+Select the illumination function:Illum_98.mat
+Select how the illumination function is applied:Divide
+Set output image values less than 0 equal to 0?:Yes
+Set output image values greater than 1 equal to 1?:Yes
+""",
+)
+CORRECTED = Added("MeasureImageIntensity", 4, "Select images to measure:CorrDNA\n")
 PROJECT = Added(
     "MakeProjection",
     2,

@@ -384,7 +384,7 @@ def test_the_pipeline_is_checked_with_the_list(
         given.append(len(images.rows) if images else 0)
         return [Finding(WHOLE, "module 3, SaveImages", "off", "set it", mends=(MEND,))]
 
-    def loads(pipe: Pipeline, images: ImageList | None, input_folder: Path | None) -> list[Finding]:
+    def loads(pipe: Pipeline, images: ImageList | None, **given: object) -> list[Finding]:
         return [Finding(WARNING, "module 9, Odd", "unknown", "look")]
 
     monkeypatch.setattr(of_pipe, "of_pipeline", of_pipeline)

@@ -153,7 +153,37 @@ def test_a_plugin(answer: Any) -> None:
     answer(lacking("RunCellpose"))
     finding = only(loads(piped(strange("RunCellpose"), EXPORT), IMAGES))
     assert finding.code.name == "pipeline-plugin-missing"
-    assert "--plugins-directory DIR" in finding.remedy
+    assert "fetch active_plugins/runcellpose.py from https://github.com/" in finding.remedy
+    assert finding.remedy.endswith("name its folder: --plugins-directory DIR")
+
+
+@pytest.mark.parametrize(
+    ("file", "remedy"),
+    [
+        ("", "CellProfiler/CellProfiler-plugins into {0}"),
+        # a clone of the whole repository
+        ("active_plugins/runcellpose.py", "looks into one folder: --plugins-directory {0}/active_"),
+    ],
+)
+def test_a_plugin_that_the_folder_lacks(
+    answer: Any, tmp_path: Path, file: str, remedy: str
+) -> None:
+    answer(lacking("RunCellpose"))
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    if file:
+        (tmp_path / file).write_text("")
+    found = loads(piped(strange("RunCellpose"), EXPORT), IMAGES, plugins=tmp_path)
+    assert only(found).code.name == "pipeline-plugin-missing"
+    assert remedy.format(tmp_path) in only(found).remedy
+
+
+def test_a_plugin_of_ones_own_in_a_deeper_folder(answer: Any, tmp_path: Path) -> None:
+    answer(lacking("CallStripes"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "callstripes.py").write_text("")
+    found = loads(piped(strange("CallStripes"), EXPORT), IMAGES, plugins=tmp_path)
+    assert only(found).code.name == "pipeline-plugin-missing"
+    assert f"--plugins-directory {tmp_path}/mine" in only(found).remedy
 
 
 def test_a_module_of_the_past(answer: Any) -> None:
@@ -345,7 +375,8 @@ for name, made in all_modules.items():
             for s in module.settings()
         ])
     binds = made.is_aggregation_module is not Module.is_aggregation_module
-    answer[name] = {"revision": module.variable_revision_number, "binds": binds, "asked": asked}
+    answer[name] = {"revision": module.variable_revision_number, "binds": binds, "asked": asked,
+                    "flat": not module.volumetric()}
 print("ANSWER" + json.dumps(answer))
 """
 # What is shown by rules that the tables do not have; then they say too little, never too much.
@@ -381,6 +412,7 @@ def test_the_tables_say_what_cellprofiler_says() -> None:
     assert {name: said["revision"] for name, said in answer.items()} == dict(modules.REVISIONS)
     bound = {name for name, said in answer.items() if said["binds"]}
     assert bound == set(modules.GROUP_BOUND) - {"Crop"}
+    assert {name for name, said in answer.items() if said["flat"]} == modules.FLAT
     looked_at = 0
     for name, said in answer.items():
         for settings in said["asked"]:

@@ -53,6 +53,20 @@ def after_mending(pipe: Pipeline, finding: Finding) -> Pipeline:
     return pipeline.of_text(pipe.path, text.encode())
 
 
+# --- volumes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("volumes", "count"), [("Yes", 1), ("No", 0)])
+def test_modules_that_can_not_process_volumes(volumes: str, count: int) -> None:
+    """CellProfiler looks at the disabled ones too."""
+    names = module("Images") + module("NamesAndTypes", f"Process as 3D?:{volumes}")
+    parts = [module("Smooth"), module("Tile", flags="enabled:False"), module("Threshold"), EXPORT]
+    wrong = [f for f in found(piped(*parts, load=names), None) if f.code.name == "pipeline-volumes"]
+    assert len(wrong) == count
+    for finding in wrong:
+        assert errors(wrong) and finding.place == "module 3, Smooth; module 4, Tile"
+
+
 # --- all codes ------------------------------------------------------------------------------------
 
 
