@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bpcp import cellprofiler, imagelist
 from bpcp.database import file as database
+from bpcp.database.width import widths
 from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
 from bpcp.imagesets import ImageSets
@@ -27,16 +28,18 @@ def ask(pipe: Pipeline, sets: ImageSets, old: Json, again: bool) -> Json:
         # each answer costs a start of CellProfiler, so the likely second question goes out at once
         version = pool.submit(cellprofiler.version, argv)
         asking = again or known.get("question") != imagelist.digest(question)
-        objects = pool.submit(_measured_objects, argv, pipe, sets) if asking else None
+        answer = pool.submit(measurements, argv, pipe, sets) if asking else None
         found = version.result()
-        if objects is None and found != known["version"]:
-            objects = pool.submit(_measured_objects, argv, pipe, sets)
+        if answer is None and found != known["version"]:
+            answer = pool.submit(measurements, argv, pipe, sets)
+        measured = answer.result() if answer else []
         return {
             "command": argv,
             "version": found,
             "python": cellprofiler.python_version(argv),
             "question": imagelist.digest(question),
-            "objects": objects.result() if objects else known["objects"],
+            "objects": list(dict.fromkeys(n for n, _ in measured)) if answer else known["objects"],
+            "widths": _widths(pipe, measured) if answer else known.get("widths", {}),
         }
 
 
@@ -65,8 +68,9 @@ def measurements(
             raise BpcpError(error.code, what, "bpcp check says more") from None
 
 
-def _measured_objects(argv: Sequence[str], pipe: Pipeline, sets: ImageSets) -> list[str]:
-    return list(dict.fromkeys(name for name, _ in measurements(argv, pipe, sets)))
+def _widths(pipe: Pipeline, measured: Sequence[tuple[str, str]]) -> Json:
+    """Give how many columns the tables of each ExportToDatabase have, by the module's number."""
+    return {str(m.number): widths(m, measured) for m in pipe.named("ExportToDatabase")}
 
 
 def expected_tables(pipe: Pipeline, objects: Sequence[str]) -> list[Json]:

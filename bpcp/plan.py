@@ -23,6 +23,7 @@ from bpcp import (
     stale,
     vet,
 )
+from bpcp.check import databases
 from bpcp.cut import (
     Chunk,
     Cut,
@@ -129,6 +130,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     images = sets.images
     cut = order(sets, pipe, settings.group_by)
     asked = engine.ask(pipe, sets, old, settings.ask_again)
+    vet.refuse(databases.of_widths(pipe, asked["widths"]), pipe)
     recipe = imagelist.digest(
         [
             _RECIPE,

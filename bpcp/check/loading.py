@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 from bpcp import cellprofiler, engine
+from bpcp.check import databases
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.modules import PLUGINS, REVISIONS, every_module, place, writes
+from bpcp.database.width import widths
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.imagesets import of_list
@@ -72,12 +74,13 @@ def _asked(argv: Sequence[str], pipe: Pipeline, images: ImageList | None) -> lis
     text = mended_further(pipe.text.decode("utf-8", "surrogateescape"), quiet)
     asked = of_text(pipe.path, text.encode("utf-8", "surrogateescape"), pipe.kind)
     try:
-        engine.measurements(argv, asked, of_list(images) if images else None)
+        measured = engine.measurements(argv, asked, of_list(images) if images else None)
     except BpcpError as error:
         if error.code is not Exit.MALFORMED_INPUT:
             raise
         return list(_why(pipe, str(error).partition(f"{pipe.path}: ")[2] or str(error)))
-    return []
+    counted = {str(m.number): widths(m, measured) for m in pipe.named("ExportToDatabase")}
+    return list(databases.of_widths(pipe, counted))
 
 
 def _why(pipe: Pipeline, cause: str) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from bpcp.check.modules import (
     place,
 )
 from bpcp.check.places import mends_of
+from bpcp.database.file import type_of
 from bpcp.errors import BpcpError
 from bpcp.imagelist import ImageList
 from bpcp.mend import Mend
@@ -239,7 +240,7 @@ def _exports(pipe: Pipeline) -> Iterator[Finding]:
                 "set 'Add a prefix to file names?' to No, if such a tool comes next",
             )
     for module in databases:
-        if module.get("Database type") == "SQLite":
+        if type_of(module) == "SQLite":
             yield Finding(
                 DATABASE,
                 place(module),

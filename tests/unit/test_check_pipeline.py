@@ -7,6 +7,7 @@ import pytest
 from conftest import EXPORT, HOSTILE, IDENTIFY, ROOT, SAVE, load_data, pipeline_text
 
 from bpcp import binding, pipeline
+from bpcp.check.databases import of_widths
 from bpcp.check.findings import Finding, Severity, errors
 from bpcp.check.pipeline import CODES, of_folder, of_pipeline, row_range
 from bpcp.errors import Exit
@@ -523,6 +524,9 @@ def test_a_prefix() -> None:
 
 def test_databases() -> None:
     assert codes(piped(module("ExportToDatabase", "Database type:SQLite"))) == ["pipeline-database"]
+    # which CellProfiler 4 makes SQLite of
+    csv = piped(module("ExportToDatabase", "Database type:MySQL / CSV"))
+    assert codes(csv) == ["pipeline-database"]
     finding = only("pipeline-mysql", piped(module("ExportToDatabase", "Database type:MySQL")))
     assert errors([finding]) and "SQLite" in finding.remedy
 
@@ -539,6 +543,7 @@ def database(kind: str = "SQLite", **settings: str) -> str:
             "Create one table per object, a single object table or a single object view?",
             "Single object table",
         ),
+        "chosen": ("Select the objects", ""),
     }
     lines = (f"{label}:{settings.pop(name, value)}" for name, (label, value) in labels.items())
     made = module("ExportToDatabase", f"Database type:{kind}", *lines)
@@ -546,6 +551,7 @@ def database(kind: str = "SQLite", **settings: str) -> str:
     return made
 
 
+CHOSEN = {"export": "Select...", "chosen": "Cells,Nuclei"}
 PER_OBJECT = {"create": "One table per object type"}
 
 
@@ -557,6 +563,37 @@ def test_names_of_columns_that_are_shortened(length: str, is_short: bool) -> Non
         finding = only("pipeline-database-names", pipe)
         assert errors([finding]) and f"have {length} characters" in finding.what
         assert finding.code.exit is Exit.MALFORMED_INPUT and finding.remedy.endswith("to 64")
+
+
+@pytest.mark.parametrize(
+    ("settings", "longest", "is_short"),
+    [
+        ({"create": "Single object table"}, "18", False),
+        ({"create": "One table per object type", "export": "None"}, "18", False),
+        ({"create": "One table per object type"}, "21", True),
+        # of which names nobody knows yet
+        ({"create": "Single object view"}, "22", False),
+        ({"create": "Single object view", **CHOSEN}, "26", True),
+        ({"create": "Single object view", **CHOSEN}, "27", False),
+    ],
+)
+def test_keys_of_tables_that_cellprofiler_does_not_shorten(
+    settings: dict[str, str], longest: str, is_short: bool
+) -> None:
+    pipe = piped(database(**settings, maximum=longest))
+    assert codes(pipe)[:-1] == (["pipeline-database-names"] if is_short else [])
+    if is_short:
+        assert "shortens the column but not its key" in only("pipeline-database-names", pipe).what
+
+
+def test_tables_of_more_columns_than_sqlite_takes() -> None:
+    pipe = piped(database(), database(kind="MySQL / CSV"), EXPORT)
+    at_most = {"2": {"Per_Image": 2000, "Per_Object": 10}, "3": {}}
+    assert list(of_widths(pipe, at_most)) == [] == list(of_widths(pipe, {}))
+    more = {"2": {"Per_Image": 2001, "Per_Object": 10}, "3": {"Per_Object": 5115}}
+    found = list(of_widths(pipe, more))
+    assert [f.code.name for f in found] == ["pipeline-database-columns"] * 2 and errors(found)
+    assert "Per_Image 2,001" in found[0].what and "Per_Object 5,115" in found[1].what
 
 
 @pytest.mark.parametrize(
