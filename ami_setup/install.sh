@@ -152,7 +152,7 @@ jdk_package() {
 offered_extras() {
   local name
   $dev || return 0
-  for name in cloud-init packer; do
+  for name in cloud-init packer mariadb-server-core mariadb-server-core-10.6; do
     if ! has_package "$name" && apt-cache show "$name" >/dev/null 2>&1; then
       printf '%s\n' "$name"
     fi

@@ -21,6 +21,10 @@ from bpcp.mend import mended as mended_text
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MODULE = re.compile(r"^(?P<name>\w+):\[(?P<attributes>.*)\]\s*$")
+# A database server's password, of each ExportToDatabase.
+_PASSWORD = re.compile(
+    rb"(^ExportToDatabase:\[[^\n]*\n(?:[ \t][^\n]*\n)*?[ \t]+Password:)[^\r\n]+", re.MULTILINE
+)
 _ENABLED = re.compile(r"\|enabled:(True|False)\|")
 TAG = re.compile(r"\\g<(.+?)>|\(\?<(.+?)>\)")
 
@@ -84,7 +88,8 @@ class Pipeline:
     path : Path
         A .cppipe file, a project (.cpproj), or a batch file.
     text : bytes
-        The pipeline's text in it.
+        The pipeline's text in it, without the passwords of database servers: it goes into the
+        run's state, and CellProfiler writes it into the result.
     modules : tuple of Module
         The enabled ones.
     """
@@ -224,6 +229,23 @@ def read(path: Path) -> Pipeline:
     BpcpError
         66 where it is missing; 65 where it is no pipeline.
     """
+    return of_text(path, *_read(path))
+
+
+def password_of(path: Path, number: int) -> str:
+    """Give the password in a pipeline file's ExportToDatabase module; "" where it has none.
+
+    Raises
+    ------
+    BpcpError
+        As `read`.
+    """
+    data, _ = _read(path)
+    modules = modules_in(data.decode("utf-8", "replace").splitlines())
+    return next((m.get("Password") for m in modules if m.number == number), "")
+
+
+def _read(path: Path) -> tuple[bytes, Kind]:
     kind = Kind.TEXT
     try:
         data = path.read_bytes()
@@ -243,11 +265,12 @@ def read(path: Path) -> Pipeline:
             Exit.MALFORMED_INPUT,
             f"not a CellProfiler pipeline (.cppipe, .cpproj, Batch_data.h5): {path}",
         )
-    return of_text(path, data, kind)
+    return data, kind
 
 
 def of_text(path: Path, text: bytes, kind: Kind) -> Pipeline:
     """Give a pipeline of a text."""
+    text = _PASSWORD.sub(rb"\1", text)
     lines = text.decode("utf-8", "replace").splitlines()
     return Pipeline(path, text, tuple(modules_in(lines)), kind)
 

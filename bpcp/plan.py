@@ -24,6 +24,7 @@ from bpcp import (
     vet,
 )
 from bpcp.check import databases
+from bpcp.check.servers import try_widths
 from bpcp.cut import (
     Chunk,
     Cut,
@@ -131,6 +132,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     cut = order(sets, pipe, settings.group_by)
     asked = engine.ask(pipe, sets, old, settings.ask_again)
     vet.refuse(databases.of_widths(pipe, asked["widths"]), pipe)
+    try_widths(pipe, asked["widths"], workspace)
     recipe = imagelist.digest(
         [
             _RECIPE,

@@ -10,6 +10,7 @@ from pathlib import Path
 from bpcp import imagesets
 from bpcp.check.findings import Finding, Severity, errors, exit_of, unmended
 from bpcp.check.pipeline import of_folder, of_pipeline, row_range
+from bpcp.check.servers import of_servers
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagesets import ImageSets
 from bpcp.mend import Mend
@@ -55,6 +56,7 @@ def vet(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Vetted:
     """
     # twice: a batch file is made with the mended pipeline, and some findings need the image sets
     first = [*of_pipeline(pipe, None), *of_folder(pipe, _tables_made_in(workspace, pipe, settings))]
+    first += of_servers(pipe, workspace)
     mends = _mends(first, pipe, settings)
     ready = pipe_mended(pipe, mends)
     sets = imagesets.of_run(workspace, ready, settings, row_range(pipe))

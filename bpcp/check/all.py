@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bpcp import imagelist, imagesets, selection
-from bpcp.check import files, rows
+from bpcp.check import files, rows, servers
 from bpcp.check import pipeline as of_pipe
 from bpcp.check.findings import (
     Code,
@@ -148,6 +148,7 @@ def run(
         # beside the files: a start of CellProfiler takes seconds
         loading = pool.submit(of_pipe.loads, pipe, images) if asked.load else None
         findings += of_pipe.of_pipeline(pipe, images)
+        findings += servers.of_servers(pipe, workspace)
         if asked.files and named:
             named = _with_files(named, findings)
             how = _how(named, asked, settings, remote, compare=compared)

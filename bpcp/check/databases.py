@@ -113,7 +113,7 @@ def of_folder(pipe: Pipeline, folder: Path) -> list[Finding]:
 
 
 def _writers(pipe: Pipeline) -> Iterator[Module]:
-    return (m for m in pipe.named("ExportToDatabase") if type_of(m) == "SQLite")
+    return (m for m in pipe.named("ExportToDatabase") if type_of(m) in ("SQLite", "MySQL"))
 
 
 def _key_length(module: Module) -> int:
@@ -135,7 +135,7 @@ def _of_places(module: Module) -> Iterator[Finding]:
             " properties file goes elsewhere",
             f"set '{_FOLDER}' to a folder without metadata",
         )
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if type_of(module) == "SQLite" and (Path(name).is_absolute() or ".." in Path(name).parts):
         yield Finding(
             FOLDER,
             place(module),
@@ -146,9 +146,14 @@ def _of_places(module: Module) -> Iterator[Finding]:
 
 def _of_quotes(module: Module) -> Iterator[Finding]:
     folder = Folder.of(module.get(_FOLDER))
-    texts = {_EXPERIMENT: module.get(_EXPERIMENT)}
+    texts = {}
     if _stores_its_path(module):
-        texts |= {_FILE: module.get(_FILE), _FOLDER: folder.path if folder.is_named else ""}
+        texts[_FOLDER] = folder.path if folder.is_named else ""
+    if type_of(module) == "SQLite":
+        # of MySQL's, servers.mends_of sees to these
+        texts[_EXPERIMENT] = module.get(_EXPERIMENT)
+        if _stores_its_path(module):
+            texts[_FILE] = module.get(_FILE)
     for label, text in texts.items():
         if "'" in text:
             yield Finding(

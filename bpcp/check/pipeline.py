@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from bpcp import binding, imagelist
-from bpcp.check import databases, loading, names, places
+from bpcp.check import databases, loading, names, places, servers
 from bpcp.check.databases import of_folder
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.loading import loads
@@ -46,9 +46,6 @@ INTERACTIVE = Code(
     "pipeline-interactive", Severity.ERROR, "a module asks somebody at the screen, and nobody is"
 )
 GCT = Code("pipeline-gct", Severity.ERROR, "a GenePattern file, which bpcp can't merge")
-MYSQL = Code(
-    "pipeline-mysql", Severity.ERROR, "many processes would write into one server's tables"
-)
 DATABASE = Code(
     "pipeline-database", Severity.NOTE, "each process writes a SQLite file, and bpcp makes one"
 )
@@ -80,8 +77,8 @@ NO_TABLES = Code(
 )
 CODES: tuple[Code, ...] = (
     NO_LOADER, MANY_LOADERS, *loading.CODES, ROW_RANGE, BATCH_FILES, INTERACTIVE, *names.CODES,
-    *places.CODES, GCT, MYSQL, DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS,
-    NUMBERS, OVERWRITE, PREFIX, NO_TABLES,
+    *places.CODES, GCT, DATABASE, *databases.CODES, *servers.CODES, AGGREGATES, CROP_FIRST,
+    GROUPS, DIGITS, NUMBERS, OVERWRITE, PREFIX, NO_TABLES,
 )  # fmt: skip
 
 _RANGED = "Process just a range of rows?"
@@ -116,6 +113,7 @@ def of_pipeline(pipe: Pipeline, images: ImageList | None) -> list[Finding]:
         *places.of_places(pipe),
         *_exports(pipe),
         *databases.of_databases(pipe),
+        *servers.of_types(pipe),
         *_together(pipe, images),
         *_digits(pipe, images),
         *_numbers(pipe),
@@ -246,14 +244,6 @@ def _exports(pipe: Pipeline) -> Iterator[Finding]:
                 place(module),
                 "each process writes a SQLite file of its own, and bpcp makes one of them",
                 "nothing",
-            )
-        else:
-            yield Finding(
-                MYSQL,
-                place(module),
-                f"it writes to {module.get('Database type') or 'a database server'}: each process"
-                " would make the same tables anew",
-                "set 'Database type' to SQLite, or use ExportToSpreadsheet",
             )
     if not spreadsheets and not databases:
         yield Finding(

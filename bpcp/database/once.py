@@ -15,7 +15,7 @@ import errno
 import re
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as Set
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from typing import Any
 import bpcp.database.file as db
 from bpcp.database.file import Layout, quoted
 from bpcp.database.names import find
+from bpcp.database.server import QUOTE, Server, database_lines
 from bpcp.errors import BpcpError, Exit
 from bpcp.restore import DamagedTableError, Restorer, Run, Source
 
@@ -39,6 +40,7 @@ _PLATE = re.compile(
 )
 _FOR_EACH_PLATE = b"Automatically create a filter for each plate?:Yes"
 _FILE = re.compile(r"^(db_sqlite_file\s*= )(.*)$", re.MULTILINE)
+_DATABASE_LINES = re.compile(r"^db_type\s*= sqlite\ndb_sqlite_file\s*= .*$", re.MULTILINE)
 _NAMES = ("Experiment", "Experiment_Properties")
 _STAMPS: dict[str, Callable[[Iterable[str]], str]] = {
     "Run_Timestamp": min, "Modification_Timestamp": max,
@@ -64,6 +66,8 @@ class Job:
         A folder, for what must be unpacked.
     plate_filters : bool
         Whether the pipeline asks for a filter for each plate.
+    servers : mapping of str to Server
+        By its path: the server that a database is loaded into.
     """
 
     path: str
@@ -72,6 +76,7 @@ class Job:
     restorer: Restorer
     scratch: Path
     plate_filters: bool = False
+    servers: Mapping[str, Server] = field(default_factory=dict)
 
     @property
     def having(self) -> list[Source]:
@@ -365,6 +370,11 @@ def properties(job: Job) -> str:
         return line[1] + database
 
     text = _FILE.sub(moved, text, count=1)
+    for path, server in job.servers.items():
+        if Path(path).name == Path(database).name:
+            lines_of_server = database_lines(server)
+            text = _DATABASE_LINES.sub(lambda _: lines_of_server, text, count=1)  # noqa: B023
+            text = text.replace(QUOTE, "'")
     if not job.plate_filters:
         return text
     # the one that it names, or another one that has its tables

@@ -56,7 +56,8 @@ def after_mending(pipe: Pipeline, finding: Finding) -> Pipeline:
 def test_each_code_has_a_section_in_the_docs_and_a_test_that_names_it() -> None:
     docs = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8").split("## Pipeline")[1]
     tests = Path(__file__).read_text(encoding="utf-8")
-    tests += Path(__file__).with_name("test_check_loading.py").read_text(encoding="utf-8")
+    for name in ("test_check_loading.py", "test_mysql.py"):
+        tests += Path(__file__).with_name(name).read_text(encoding="utf-8")
     names = [code.name for code in CODES]
     assert len(set(names)) == len(names)
     sections = re.findall(r"^### `(pipeline-.*)`$", docs, re.MULTILINE)
@@ -527,8 +528,7 @@ def test_databases() -> None:
     # which CellProfiler 4 makes SQLite of
     csv = piped(module("ExportToDatabase", "Database type:MySQL / CSV"))
     assert codes(csv) == ["pipeline-database"]
-    finding = only("pipeline-mysql", piped(module("ExportToDatabase", "Database type:MySQL")))
-    assert errors([finding]) and "SQLite" in finding.remedy
+    assert errors([only("pipeline-mysql", piped(module("ExportToDatabase", "Database type:X")))])
 
 
 def database(kind: str = "SQLite", **settings: str) -> str:
@@ -587,7 +587,7 @@ def test_keys_of_tables_that_cellprofiler_does_not_shorten(
 
 
 def test_tables_of_more_columns_than_sqlite_takes() -> None:
-    pipe = piped(database(), database(kind="MySQL / CSV"), EXPORT)
+    pipe = piped(database(), database(kind="MySQL"), EXPORT)
     at_most = {"2": {"Per_Image": 2000, "Per_Object": 10}, "3": {}}
     assert list(of_widths(pipe, at_most)) == [] == list(of_widths(pipe, {}))
     more = {"2": {"Per_Image": 2001, "Per_Object": 10}, "3": {"Per_Object": 5115}}
@@ -666,21 +666,29 @@ def test_a_quote_in_the_folder_where_processes_work(tmp_path: Path) -> None:
     pipe = piped(database(), database(), database(kind="MySQL"), EXPORT)
     (finding,) = of_folder(pipe, folder)
     assert finding.code.name == "pipeline-database-quote" and errors([finding])
-    assert finding.place == "module 2, ExportToDatabase; module 3, ExportToDatabase"
+    # of MySQL, too: its processes write SQLite
+    assert finding.place == ", ExportToDatabase; ".join(
+        ("module 2", "module 3", "module 4, ExportToDatabase")
+    )
     assert finding.what.endswith(str(folder)) and "-t" in finding.remedy
     assert of_folder(pipe, tmp_path / HOSTILE.replace("'", "")) == []
     for other in (
         piped(EXPORT),
         piped(database(**PER_OBJECT)),
-        piped(database(kind="MySQL")),
+        piped(database(kind="MySQL", **PER_OBJECT)),
         piped(database(), kind=Kind.BATCH),
     ):
         assert of_folder(other, folder) == []
 
 
-def test_a_database_server_is_another_matter() -> None:
-    wrong = {"maximum": "10", "output": rf"{FOLDER}\g<Plate>", "name": "../x", "experiment": "'"}
-    assert codes(piped(database(**wrong, kind="MySQL"))) == ["pipeline-mysql"]
+def test_what_matters_for_a_database_server() -> None:
+    """The file's name is not used, and quotes are seen to; the rest is as for SQLite."""
+    right = {"name": "../x's.db", "experiment": "Ann's", "kind": "MySQL"}
+    assert codes(piped(database(**right))) == ["pipeline-mysql"]
+    wrong = {"maximum": "10", "output": rf"{FOLDER}\g<Plate>", **right}
+    assert sorted(codes(piped(database(**wrong)))) == [
+        "pipeline-database-folder", "pipeline-database-names", "pipeline-mysql",
+    ]  # fmt: skip
 
 
 def test_no_tables() -> None:
