@@ -245,6 +245,11 @@ def password_of(path: Path, number: int) -> str:
     return next((m.get("Password") for m in modules if m.number == number), "")
 
 
+def without_passwords(text: bytes) -> bytes:
+    """Give a pipeline's text without the passwords of database servers."""
+    return _PASSWORD.sub(rb"\1", text)
+
+
 def _read(path: Path) -> tuple[bytes, Kind]:
     kind = Kind.TEXT
     try:
@@ -270,7 +275,7 @@ def _read(path: Path) -> tuple[bytes, Kind]:
 
 def of_text(path: Path, text: bytes, kind: Kind) -> Pipeline:
     """Give a pipeline of a text."""
-    text = _PASSWORD.sub(rb"\1", text)
+    text = without_passwords(text)
     lines = text.decode("utf-8", "replace").splitlines()
     return Pipeline(path, text, tuple(modules_in(lines)), kind)
 
