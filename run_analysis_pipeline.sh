@@ -79,7 +79,8 @@
 #   -h, --help              this
 #
 # Environment: PATHNAME_BASENAME, the root of image folders that are relative
-# (default: <base>); BPCP_CELLPROFILER, another CellProfiler command to use; the
+# (default: <base>); BPCP_CELLPROFILER, another CellProfiler command to use; MYSQL_PWD,
+# or BPCP_MYSQL_DEFAULTS, a file as ~/.my.cnf, for ExportToDatabase to MySQL; the
 # AWS_ variables that the AWS CLI knows. On a spot instance its two-minute notice is
 # watched for: no new chunks, what is done goes to the bucket, exit 75.
 #

@@ -156,7 +156,7 @@ jdk_package() {
 offered_extras() {
   local name
   $dev || return 0
-  for name in cloud-init packer; do
+  for name in cloud-init packer mariadb-server-core mariadb-server-core-10.6; do
     if ! has_package "$name" && apt-cache show "$name" >/dev/null 2>&1; then
       printf '%s\n' "$name"
     fi
@@ -419,7 +419,7 @@ verify() {
   fi
   answers+=("$answer")
   answer_of '^fine$' "$BPCP_VENV/bpcp/bin/python" -c \
-    'import pandas, psutil, pyarrow, tifffile; print("fine")' >/dev/null
+    'import pandas, psutil, pyarrow, pymysql, tifffile; print("fine")' >/dev/null
   answer=$(answer_of '^aws-cli/' "$BPCP_VENV/bpcp/bin/aws" --version)
   answers+=("${answer%% *}")
   if $with_cellprofiler; then

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bpcp import background, batch, engine, imagesets
+from bpcp import background, batch, engine, imagesets, pipeline
+from bpcp.check import servers
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.pipeline import Kind
 from bpcp.plan import parse as parse_plan
@@ -36,6 +37,9 @@ def main(argv: Sequence[str]) -> int:
             f"{pipe.path} is a batch file already",
             "./run_analysis_pipeline.sh takes it as it is: -p Batch_data.h5",
         )
+    # CellProfiler would make a MySQL server's tables again as it makes the batch file
+    mends = [mend for finding in servers.of_types(pipe) for mend in finding.mends]
+    pipe = pipeline.mended(pipe, mends)
     with background.tidily(), locked(workspace):
         made = imagesets.batch_file(workspace, pipe, settings)
         found = batch.read(made.path)
@@ -46,6 +50,8 @@ def main(argv: Sequence[str]) -> int:
         what = f"{count:,} image set{'s' if count != 1 else ''}"
         if pipe.group_keys:
             what += f" in {groups:,} groups by {', '.join(pipe.group_keys)}"
+        for mend in mends:
+            print(f"            patched: {mend.said}", file=sys.stderr)
         state = "made" if made.home else "kept: nothing that it depends on has changed"
         print(f"batch file: {what}; {state}", file=sys.stderr)
         if pipe.reads_list:

@@ -13,6 +13,7 @@ from pathlib import Path
 from bpcp import cellprofiler, imagelist, pipeline, plugins, widths
 from bpcp.check.modules import REVISIONS, skipping_flags
 from bpcp.database import file as database
+from bpcp.database import width
 from bpcp.errors import BpcpError
 from bpcp.imagelist import row_text
 from bpcp.imagesets import ImageSets
@@ -43,7 +44,7 @@ LoadData:[module_num:1|svn_version:'Unknown'|variable_revision_number:6|show_win
     Rescale intensities?:Yes
 """
 
-_MEASURED = ("objects", "widest")
+_MEASURED = ("objects", "widest", "widths")
 
 
 def read(path: Path, plugins_directory: Path | None = None) -> Pipeline:
@@ -183,6 +184,7 @@ def _measured(
     return {
         "objects": list(dict.fromkeys(name for name, _ in found)),
         "widest": widths.widest(pipe, found),
+        "widths": {str(m.number): width.widths(m, found) for m in pipe.named("ExportToDatabase")},
     }
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bpcp import __version__, contested, experiment, imagelist, tables
-from bpcp.database import once
+from bpcp.database import once, to_server
 from bpcp.database.merge import merge_database
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.imagelist import Type
@@ -198,12 +198,15 @@ class Merged:
         By path: `rows`, `columns`, `size` in bytes, `sha256`.
     removed : list of str
         Files that a single process would not have left there.
+    loaded : dict of str to str
+        By the SQLite file: what was loaded into a MySQL server, and into which.
     fresh : bool
         False where there was nothing to do.
     """
 
     tables: dict[str, Json] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
+    loaded: dict[str, str] = field(default_factory=dict)
     fresh: bool = True
 
 
@@ -219,7 +222,11 @@ def merge(workspace: Workspace) -> Merged:
     found = sources(workspace, plan)
     state = state_of(workspace, plan)
     last = read_json(workspace.merged) or {}
-    if last.get("state") == state and _still_there(workspace, last["tables"]):
+    if (
+        last.get("state") == state
+        and _still_there(workspace, last["tables"])
+        and to_server.is_there(workspace, last.get("loaded", []))
+    ):
         return Merged(last["tables"], fresh=False)
     files = contested.settle(workspace, plan)
     restorer = _restorer(workspace)
@@ -256,13 +263,19 @@ def merge(workspace: Workspace) -> Merged:
             "size": written.stat().st_size,
             "sha256": sha256(written),
         }
+    result.loaded = to_server.send(workspace, result.tables)
     result.removed = _remove_superseded(workspace, files, last.get("tables", {}), result.tables)
     for name in last.get("other_formats", []):
         # of the tables as they were; they are written anew below, where they are still wanted
         (workspace.analysis / name).unlink(missing_ok=True)
     write_json(
         workspace.merged,
-        {"state": state, "tables": result.tables, "formats": last.get("formats", [])},
+        {
+            "state": state,
+            "tables": result.tables,
+            "formats": last.get("formats", []),
+            "loaded": list(result.loaded),
+        },
     )
     return result
 
@@ -431,7 +444,8 @@ def _job(
 ) -> once.Job:
     filters = once.makes_plate_filters(workspace.pipeline)
     order = _as_processed(workspace, order, found)
-    return once.Job(table.path, found, order, restorer, workspace.attempts, filters)
+    servers = to_server.servers_of(workspace, found)
+    return once.Job(table.path, found, order, restorer, workspace.attempts, filters, servers)
 
 
 def _as_processed(
@@ -498,6 +512,8 @@ def main(argv: Sequence[str]) -> int:
         others = [t["rows"] for t in merged.tables.values() if t["kind"] == Kind.DATABASE.value]
         also = "".join(f", a database of {n:,} image sets" for n in others)
         print(f"{what}: {count} tables, {rows:,} objects{also}", file=sys.stderr)
+        for words in merged.loaded.values():
+            print(f"        {words}", file=sys.stderr)
         for path in merged.removed:
             print(f"        removed {path}: no chunk makes it any more", file=sys.stderr)
         for file in made:

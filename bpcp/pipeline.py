@@ -19,6 +19,10 @@ from bpcp.mend import Mend
 from bpcp.mend import mended as mended_text
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+# A database server's password, of each ExportToDatabase.
+_PASSWORD = re.compile(
+    rb"(^ExportToDatabase:\[[^\n]*\n(?:[ \t][^\n]*\n)*?[ \t]+Password:)[^\r\n]+", re.MULTILINE
+)
 TAG = re.compile(r"\\g<(.+?)>|\(\?<(.+?)>\)")
 
 
@@ -89,7 +93,8 @@ class Pipeline:
     path : Path
         A .cppipe file, a project (.cpproj), or a batch file.
     text : bytes
-        The pipeline's text in it, as CellProfiler can read it.
+        The pipeline's text in it, as CellProfiler can read it, without the passwords of database
+        servers: it goes into the run's state, and CellProfiler writes it into the result.
     modules : tuple of Module
         The enabled ones.
     folded : bool
@@ -248,6 +253,29 @@ def read(path: Path) -> Pipeline:
     BpcpError
         66 where it is missing; 65 where it is no pipeline.
     """
+    text, kind, folded = _read(path)
+    return replace(of_text(path, text.encode("utf-8", "surrogateescape"), kind), folded=folded)
+
+
+def password_of(path: Path, number: int) -> str:
+    """Give the password in a pipeline file's ExportToDatabase module; "" where it has none.
+
+    Raises
+    ------
+    BpcpError
+        As `read`.
+    """
+    modules = modules_of(cppipe.Text(_read(path)[0]))
+    return next((m.get("Password") for m in modules if m.number == number), "")
+
+
+def without_passwords(text: bytes) -> bytes:
+    """Give a pipeline's text without the passwords of database servers."""
+    return _PASSWORD.sub(rb"\1", text)
+
+
+def _read(path: Path) -> tuple[str, Kind, bool]:
+    """Give a pipeline's text, what the file is, and whether the text in it is one line."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -272,12 +300,12 @@ def read(path: Path) -> Pipeline:
             else "",
         )
     whole = cppipe.unfolded(text)
-    found = of_text(path, whole.encode("utf-8", "surrogateescape"), kind)
-    return replace(found, folded=whole != text)
+    return whole, kind, whole != text
 
 
 def of_text(path: Path, text: bytes, kind: Kind = Kind.TEXT) -> Pipeline:
     """Give a pipeline of a text."""
+    text = without_passwords(text)
     content = cppipe.Text(text.decode("utf-8", "surrogateescape"))
     return Pipeline(path, text, tuple(modules_of(content)), kind)
 

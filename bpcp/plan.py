@@ -25,7 +25,9 @@ from bpcp import (
     vet,
     widths,
 )
+from bpcp.check import databases
 from bpcp.check.findings import bad_lines
+from bpcp.check.servers import try_widths
 from bpcp.cut import (
     Chunk,
     Cut,
@@ -138,6 +140,8 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     images = sets.images
     cut = order(sets, pipe, settings.group_by)
     asked = engine.ask(pipe, sets, old, settings)
+    vet.refuse(databases.of_widths(pipe, asked.get("widths", {})), pipe)
+    try_widths(pipe, asked.get("widths", {}), workspace)
     recipe = imagelist.digest(
         [
             _RECIPE,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bpcp import beside, imagesets
 from bpcp.check.findings import Finding, Severity, errors, exit_of, unmended
 from bpcp.check.pipeline import of_broken, of_folder, of_pipeline, row_range
+from bpcp.check.servers import of_servers
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagesets import ImageSets
 from bpcp.mend import Mend
@@ -61,6 +62,7 @@ def vet(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Vetted:
         *of_pipeline(pipe, None, where),
         *of_broken(pipe, answer.of_this()),
         *of_folder(pipe, _tables_made_in(workspace, pipe, settings)),
+        *of_servers(pipe, workspace),
     ]
     mends = _mends(first, pipe, settings)
     ready = pipe_mended(pipe, mends)
@@ -93,12 +95,24 @@ def _tables_made_in(workspace: Workspace, pipe: Pipeline, settings: Settings) ->
 def _mends(found: Sequence[Finding], pipe: Pipeline, settings: Settings) -> list[Mend]:
     if not settings.mend:
         found = unmended(found)
+    refuse(found, pipe)
+    return [m for finding in found for m in finding.mends]
+
+
+def refuse(findings: Iterable[Finding], pipe: Pipeline) -> None:
+    """Raise the first of the errors that were found in a pipeline, if there are any.
+
+    Raises
+    ------
+    BpcpError
+        With the exit code of all.
+    """
+    found = list(findings)
     if wrong := errors(found):
         first = wrong[0]
         more = f" (and {len(wrong) - 1} more: bpcp check)" if len(wrong) > 1 else ""
         where = "" if first.place == str(pipe.path) else f"{first.place}: "
         raise BpcpError(exit_of(found), f"{pipe.path}: {where}{first.what}{more}", first.remedy)
-    return [m for finding in found for m in finding.mends]
 
 
 def without(vetted: Vetted, bad: Collection[int]) -> Vetted:

@@ -18,6 +18,7 @@
     images.h5           those of them that are run, with this machine's folders: what chunks read
     databases/          empty databases of ExportToDatabase, for processes that start from it
     merged.json         what the last merge read and wrote
+    mysql.json          which tables of MySQL servers are this run's
     manifest.sha256     the files of the result, for sha256sum -c; there once all added up
     manifest.json       as of when: their sizes and times
     superseded.json     files of chunks that are no longer part of the run
@@ -274,6 +275,11 @@ class Workspace:
     def merged(self) -> Path:
         """What the last merge read and wrote."""
         return self.status / "merged.json"
+
+    @property
+    def loaded(self) -> Path:
+        """What was loaded into MySQL servers, by the SQLite file that it was made of."""
+        return self.status / "mysql.json"
 
     @property
     def manifest(self) -> Path:

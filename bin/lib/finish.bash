@@ -14,7 +14,7 @@ told() {
 # go_on ARG... -- prints the command that goes on, for a shell
 go_on() {
   local name words environment=()
-  for name in PATHNAME_BASENAME BPCP_CELLPROFILER; do
+  for name in PATHNAME_BASENAME BPCP_CELLPROFILER BPCP_MYSQL_DEFAULTS; do
     [[ -n ${!name:-} ]] && environment+=("$name=${!name}")
   done
   if [[ ${#environment[@]} -gt 0 ]]; then

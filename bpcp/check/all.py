@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bpcp import beside, engine, imagelist, imagesets, saved, selection
-from bpcp.check import files, rows, saving
+from bpcp.check import files, rows, saving, servers
 from bpcp.check import pipeline as of_pipe
 from bpcp.check.findings import (
     Code,
@@ -164,6 +164,7 @@ def run(
         findings += of_pipe.of_pipeline(pipe, images, beside.places(pipe, settings))
         if asked.load:
             findings += of_pipe.of_broken(pipe, answer.of_this())
+        findings += servers.of_servers(pipe, workspace)
         if asked.files and named:
             named = _with_files(named, findings)
             how = _how(named, asked, settings, remote, compare=compared)

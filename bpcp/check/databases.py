@@ -7,12 +7,14 @@ setting/text/_directory.py (get_absolute_path).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bpcp.beside import Folder
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.modules import place
+from bpcp.database.file import KEEPING, type_of
+from bpcp.database.width import MOST
 from bpcp.pipeline import TAG, Kind, Module, Pipeline
 
 NAMES = Code(
@@ -26,7 +28,12 @@ FOLDER = Code(
     "ExportToDatabase's files don't go to one folder inside the result",
 )
 QUOTE = Code("pipeline-database-quote", Severity.ERROR, "a quote ' breaks ExportToDatabase's SQL")
-CODES = (NAMES, FOLDER, QUOTE)
+COLUMNS = Code(
+    "pipeline-database-columns",
+    Severity.ERROR,
+    "ExportToDatabase's tables have more columns than SQLite takes",
+)
+CODES = (NAMES, FOLDER, QUOTE, COLUMNS)
 
 _LONGEST = "Maximum # of characters in a column name"
 # What the merge writes anew for the whole list.
@@ -48,9 +55,39 @@ def of_databases(pipe: Pipeline) -> Iterator[Finding]:
                 " writes anew, is shortened",
                 f"set '{_LONGEST}' to 64",
             )
+        elif longest.isdigit() and int(longest) < (needed := _key_length(module)):
+            yield Finding(
+                NAMES,
+                place(module),
+                f"names of columns have {longest} characters at most: the key of a kind of object's"
+                f" table has {needed}, and CellProfiler shortens the column but not its key",
+                f"set '{_LONGEST}' to 64",
+            )
         yield from _of_places(module)
         if pipe.kind is not Kind.BATCH:
             yield from _of_quotes(module)
+
+
+def of_widths(pipe: Pipeline, widths: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
+    """Find tables that SQLite does not take: CellProfiler stops before its first image set.
+
+    Parameters
+    ----------
+    widths : mapping
+        By a module's number: the columns of each of its tables, as `width.widths` counts them.
+    """
+    for module in _writers(pipe):
+        wide = {t: n for t, n in widths.get(str(module.number), {}).items() if n > MOST}
+        if wide:
+            tables = ", ".join(f"{table} {count:,}" for table, count in wide.items())
+            yield Finding(
+                COLUMNS,
+                place(module),
+                f"SQLite takes tables of {MOST:,} columns at most, and CellProfiler says that it"
+                f" measures: {tables}",
+                "export fewer objects, one table for each, and no per-image means, medians or"
+                " standard deviations; or use ExportToSpreadsheet",
+            )
 
 
 def of_folder(pipe: Pipeline, folder: Path) -> list[Finding]:
@@ -76,7 +113,16 @@ def of_folder(pipe: Pipeline, folder: Path) -> list[Finding]:
 
 
 def _writers(pipe: Pipeline) -> Iterator[Module]:
-    return (m for m in pipe.named("ExportToDatabase") if m.get("Database type") == "SQLite")
+    return (m for m in pipe.named("ExportToDatabase") if type_of(m) in ("SQLite", "MySQL"))
+
+
+def _key_length(module: Module) -> int:
+    """Give the length of the longest key that a module's tables of objects have at least."""
+    export = module.get("Export measurements for all objects to the database?")
+    if export == "None" or module.get(KEEPING) == "Single object table":
+        return 0
+    chosen = module.get("Select the objects").split(",") if export == "Select..." else ["?"]
+    return max(len(f"{name.strip()}_Number_Object_Number") for name in chosen)
 
 
 def _of_places(module: Module) -> Iterator[Finding]:
@@ -89,7 +135,7 @@ def _of_places(module: Module) -> Iterator[Finding]:
             " properties file goes elsewhere",
             f"set '{_FOLDER}' to a folder without metadata",
         )
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if type_of(module) == "SQLite" and (Path(name).is_absolute() or ".." in Path(name).parts):
         yield Finding(
             FOLDER,
             place(module),
@@ -100,9 +146,14 @@ def _of_places(module: Module) -> Iterator[Finding]:
 
 def _of_quotes(module: Module) -> Iterator[Finding]:
     folder = Folder.of(module.get(_FOLDER))
-    texts = {_EXPERIMENT: module.get(_EXPERIMENT)}
+    texts = {}
     if _stores_its_path(module):
-        texts |= {_FILE: module.get(_FILE), _FOLDER: folder.path if folder.is_named else ""}
+        texts[_FOLDER] = folder.path if folder.is_named else ""
+    if type_of(module) == "SQLite":
+        # of MySQL's, servers.mends_of sees to these
+        texts[_EXPERIMENT] = module.get(_EXPERIMENT)
+        if _stores_its_path(module):
+            texts[_FILE] = module.get(_FILE)
     for label, text in texts.items():
         if "'" in text:
             yield Finding(

@@ -32,7 +32,7 @@ class Code:
     summary : str
         One line, for the list of all codes.
     exit : Exit
-        65 or 66, where it is an error.
+        What it ends a check with, where it is an error.
     by_image_set : bool
         Whether a run can go on without the image sets that an error concerns, and be right.
     """

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bpcp import cellprofiler, engine
+from bpcp.check import databases
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.modules import REVISIONS, every_module, place, writes
 from bpcp.check.plugins import below, source_of
+from bpcp.database.width import widths
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.imagesets import of_list
@@ -107,13 +109,15 @@ def _asked(
     text = mended_further(str(pipe.content), quiet)
     asked = of_text(pipe.path, text.encode("utf-8", "surrogateescape"), pipe.kind)
     try:
-        engine.measurements(argv, asked, of_list(images) if images else None, input_folder)
+        listed = of_list(images) if images else None
+        measured = engine.measurements(argv, asked, listed, input_folder)
     except BpcpError as error:
         if error.code is not Exit.MALFORMED_INPUT:
             raise
         cause = str(error).partition(f"{pipe.path}: ")[2] or str(error)
         return list(_why(pipe, cause, plugins))
-    return []
+    counted = {str(m.number): widths(m, measured) for m in pipe.named("ExportToDatabase")}
+    return list(databases.of_widths(pipe, counted))
 
 
 def _why(pipe: Pipeline, cause: str, plugins: Path | None) -> Iterator[Finding]:

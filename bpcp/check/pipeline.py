@@ -21,6 +21,7 @@ from bpcp.check import (
     names,
     places,
     saving,
+    servers,
     skipping,
     spreadsheets,
     whole,
@@ -39,6 +40,7 @@ from bpcp.check.modules import (
     place,
 )
 from bpcp.check.places import mends_of
+from bpcp.database.file import type_of
 from bpcp.errors import BpcpError
 from bpcp.imagelist import ImageList
 from bpcp.mend import Mend
@@ -64,9 +66,6 @@ VOLUMES = Code(
     "pipeline-volumes",
     Severity.ERROR,
     "the pipeline processes volumes, and has modules that can't",
-)
-MYSQL = Code(
-    "pipeline-mysql", Severity.ERROR, "many processes would write into one server's tables"
 )
 DATABASE = Code(
     "pipeline-database", Severity.NOTE, "each process writes a SQLite file, and bpcp makes one"
@@ -99,9 +98,9 @@ NO_TABLES = Code(
 )
 CODES: tuple[Code, ...] = (
     *whole.CODES, NO_LOADER, MANY_LOADERS, *loading.CODES, *broken.CODES, ROW_RANGE, BATCH_FILES,
-    INTERACTIVE, VOLUMES, *names.CODES, *places.CODES, *saving.CODES, *spreadsheets.CODES, MYSQL,
-    DATABASE, *databases.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS, NUMBERS, *skipping.CODES,
-    OVERWRITE, PREFIX, NO_TABLES,
+    INTERACTIVE, VOLUMES, *names.CODES, *places.CODES, *saving.CODES, *spreadsheets.CODES, DATABASE,
+    *databases.CODES, *servers.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS, NUMBERS,
+    *skipping.CODES, OVERWRITE, PREFIX, NO_TABLES,
 )  # fmt: skip
 
 _PLACE = re.compile(r"module (\d+), (\w+)")
@@ -150,6 +149,7 @@ def of_pipeline(
         *_exports(pipe),
         *([] if is_cut else _results(pipe)),
         *databases.of_databases(pipe),
+        *servers.of_types(pipe),
         *_together(pipe, images),
         *_digits(pipe, images),
         *_numbers(pipe),
@@ -297,20 +297,12 @@ def _exports(pipe: Pipeline) -> Iterator[Finding]:
                 "set 'Add a prefix to file names?' to No, if such a tool comes next",
             )
     for module in databases:
-        if module.get("Database type") == "SQLite":
+        if type_of(module) == "SQLite":
             yield Finding(
                 DATABASE,
                 place(module),
                 "each process writes a SQLite file of its own, and bpcp makes one of them",
                 "nothing",
-            )
-        else:
-            yield Finding(
-                MYSQL,
-                place(module),
-                f"it writes to {module.get('Database type') or 'a database server'}: each process"
-                " would make the same tables anew",
-                "set 'Database type' to SQLite, or use ExportToSpreadsheet",
             )
 
 

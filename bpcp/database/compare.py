@@ -3,7 +3,7 @@
 Files with the same content need not have the same bytes. Tables are compared with their columns,
 types and keys, indexes and views as they were defined, rows in the order in which they were
 written. Left out is what may differ between two runs: `ExecutionTime_` columns, time stamps, the
-order of what was measured over the whole experiment, and the result's own folder, which
+order of what was measured over the whole experiment, passwords, and the result's own folder, which
 CellProfiler writes as it was given: as an absolute path or a relative one.
 """
 
@@ -19,12 +19,13 @@ from typing import Any
 from urllib.request import pathname2url
 
 from bpcp.database.file import Table, all_tables, is_time, open_properties, open_read_only, quoted
+from bpcp.pipeline import without_passwords
 
 # Where, and what each side has.
 Found = tuple[str, str, str]
 
 _STAMPS = ("Run_Timestamp", "Modification_Timestamp")
-_DATABASE_FILE = "db_sqlite_file"
+_DATABASE_FILE, _PASSWORD = "db_sqlite_file", "db_passwd "
 _OWN_FOLDER = "<this folder>"
 _DATE = re.compile(r"#\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\s*")
 _LINE = re.compile(rf"({_DATABASE_FILE}\s*=\s*)(.*)", re.DOTALL)
@@ -139,6 +140,8 @@ def _same(
 ) -> bool:
     if type(a[i]) is not type(b[i]):
         return False
+    if column == "Pipeline_Pipeline" and isinstance(a[i], bytes):
+        return without_passwords(a[i]) == without_passwords(b[i])
     if a[i] == b[i] or not isinstance(a[i], str):
         return bool(a[i] == b[i])
     if column == "value" and a[i - 1] == b[i - 1] == _DATABASE_FILE:
@@ -183,6 +186,8 @@ def compare_properties(files: tuple[Path, Path], folders: tuple[Path, Path]) -> 
         if a is None or b is None:
             yield f"line {number}", _presence(a is not None), _presence(b is not None)
             return
+        if all(side.startswith(_PASSWORD) for side in (a, b)):
+            continue
         if a == b or (number == 1 and _DATE.fullmatch(a) and _DATE.fullmatch(b)):
             continue
         one, other = _LINE.fullmatch(a), _LINE.fullmatch(b)

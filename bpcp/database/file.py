@@ -67,6 +67,15 @@ _PROPERTIES_HEAD = re.compile(r"^# CellProfiler Analyst \S+ properties file\s*$"
 _PROPERTIES_TAIL = re.compile(r"^process_3D = (True|False)\s*\Z", re.MULTILINE)
 
 
+def type_of(module: Module) -> str:
+    """Give the type of database that CellProfiler 4 makes: of "MySQL / CSV", which is gone, SQLite.
+
+    Source: its upgrade_settings.
+    """
+    kind = module.get("Database type")
+    return "SQLite" if kind == "MySQL / CSV" else kind
+
+
 def path_of(module: Module) -> str:
     """Give the path of an ExportToDatabase module's file, relative to the output folder."""
     kind, _, folder = module.get("Output file location", "Default Output Folder|").partition("|")
@@ -97,7 +106,7 @@ def declared(module: Module) -> list[dict[str, Any]]:
     # with a table for each of all objects, whether there are any is for CellProfiler to say
     sure = (
         module.get("Export measurements for all objects to the database?") != "All"
-        or module.get(_KEEPING) != "One table per object type"
+        or module.get(KEEPING) != "One table per object type"
     )
     if module.get("Create a CellProfiler Analyst properties file?") == "Yes" and sure:
         pattern = re.escape(start) + r"(_.*)?\.properties"
@@ -105,7 +114,7 @@ def declared(module: Module) -> list[dict[str, Any]]:
     return found
 
 
-_KEEPING = "Create one table per object, a single object table or a single object view?"
+KEEPING = "Create one table per object, a single object table or a single object view?"
 
 
 # --- reading --------------------------------------------------------------------------------------

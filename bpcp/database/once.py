@@ -15,7 +15,7 @@ import errno
 import re
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as Set
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -25,6 +25,8 @@ from typing import Any
 import bpcp.database.file as db
 from bpcp.cppipe import Text, decoded
 from bpcp.database.file import Layout, quoted
+from bpcp.database.names import find
+from bpcp.database.server import QUOTE, Server, database_lines
 from bpcp.errors import BpcpError, Exit
 from bpcp.restore import DamagedTableError, Restorer, Run, Source
 
@@ -39,6 +41,7 @@ _PLATE = re.compile(
 )
 _FOR_EACH_PLATE = ("Automatically create a filter for each plate?", "Yes")
 _FILE = re.compile(r"^(db_sqlite_file\s*= )(.*)$", re.MULTILINE)
+_DATABASE_LINES = re.compile(r"^db_type\s*= sqlite\ndb_sqlite_file\s*= .*$", re.MULTILINE)
 _NAMES = ("Experiment", "Experiment_Properties")
 _STAMPS: dict[str, Callable[[Iterable[str]], str]] = {
     "Run_Timestamp": min, "Modification_Timestamp": max,
@@ -64,6 +67,8 @@ class Job:
         A folder, for what must be unpacked.
     plate_filters : bool
         Whether the pipeline asks for a filter for each plate.
+    servers : mapping of str to Server
+        By its path: the server that a database is loaded into.
     """
 
     path: str
@@ -72,6 +77,7 @@ class Job:
     restorer: Restorer
     scratch: Path
     plate_filters: bool = False
+    servers: Mapping[str, Server] = field(default_factory=dict)
 
     @property
     def having(self) -> list[Source]:
@@ -203,7 +209,7 @@ def write_once(new: sqlite3.Connection, job: Job, layouts: Sequence[Layout], onc
     for layout in layouts:
         if (table := layout.experiment) is not None:
             row = [
-                _agreed(new, job.path, layout, column, once.values.get((table.name, column), set()))
+                _agreed(new, job, layout, column, once.values.get((table.name, column), set()))
                 for column in table.names
             ]
             insert(new, table.name, [row])
@@ -217,43 +223,60 @@ def insert(new: sqlite3.Connection, name: str, rows: Iterable[Sequence[Any]]) ->
 
 
 def _agreed(
-    new: sqlite3.Connection, path: str, layout: Layout, column: str, values: Set[Any]
+    new: sqlite3.Connection, job: Job, layout: Layout, column: str, values: Set[Any]
 ) -> Any:
     """Give what one process would have written for what each process wrote once."""
     if over_all := _OVER_ALL.fullmatch(column):
-        return _over_all(new, path, layout, column, over_all)
+        return _over_all(new, job, layout, over_all, values)
     if len(values) == 1:
         return next(iter(values))
     raise BpcpError(
         Exit.SOME_FAILED,
-        f"{path}: {column} is measured over all image sets of a process, and can't be made anew"
-        " from the chunks' tables",
+        f"{job.path}: {column} is measured over all image sets of a process, and can't be made"
+        " again from the chunks' tables",
         "run it in one piece: the same command with -w and --chunk-size with the number of image"
         " sets",
     )
 
 
 def _over_all(
-    new: sqlite3.Connection, path: str, layout: Layout, column: str, name: re.Match[str]
+    new: sqlite3.Connection, job: Job, layout: Layout, name: re.Match[str], values: Set[Any]
 ) -> float:
-    """Make MeasureImageQuality's mean, median or standard deviation anew from the image table."""
+    """Make MeasureImageQuality's mean, median or standard deviation again from the image table.
+
+    Parameters
+    ----------
+    values : set of float
+        What the processes wrote, each over its own image sets: where the column's name was
+        shortened, they tell whether it is the one.
+    """
     import numpy as np
 
-    measured = f"Image_ImageQuality_Threshold{name[2]}"
-    if measured not in layout.images.names:
-        raise BpcpError(
-            Exit.SOME_FAILED,
-            f"{path}: {column} needs the column {measured} of {layout.images.name}, which is not"
-            " there",
-            "set ExportToDatabase's Maximum # of characters in a column name to 64",
+    full = f"Image_ImageQuality_Threshold{name[2]}"
+    measured = find(full, layout.images.names)
+    summed_up = getattr(np, {"Mean": "mean", "Median": "median", "Std": "std"}[name[1]])
+    if measured is not None:
+        cells = new.execute(
+            f"SELECT ImageNumber, {quoted(measured)} FROM {quoted(layout.images.name)}"  # noqa: S608
+            f" WHERE {quoted(measured)} IS NOT NULL ORDER BY ImageNumber"
         )
-    cells = new.execute(
-        f"SELECT {quoted(measured)} FROM {quoted(layout.images.name)}"  # noqa: S608
-        f" WHERE {quoted(measured)} IS NOT NULL ORDER BY ImageNumber"
+        by_image = dict(cells.fetchall())
+        own = [[by_image[n] for n in s.numbers if n in by_image] for s in job.having]
+        if measured == full or all(
+            any(
+                np.isclose(value, summed_up(some), rtol=1e-9)
+                for value in values
+                if value is not None
+            )
+            for some in own
+            if some
+        ):
+            return float(summed_up(np.array(list(by_image.values()), dtype=float)))
+    raise BpcpError(
+        Exit.SOME_FAILED,
+        f"{job.path}: {name[0]} needs the column {full} of {layout.images.name}, which is missing",
+        "set ExportToDatabase's Maximum # of characters in a column name to 64",
     )
-    values = np.array([cell for (cell,) in cells], dtype=float)
-    found = {"Mean": np.mean(values), "Median": np.median(values), "Std": np.std(values)}[name[1]]
-    return float(found)
 
 
 # --- the filters of plates ------------------------------------------------------------------------
@@ -284,12 +307,16 @@ def _filters(connection: sqlite3.Connection, known: re.Match[str]) -> list[tuple
     """
     table, column = known["table"], known["column"]
     there = next((t for t in db.all_tables(connection) if t.name == table), None)
-    if there is None or column not in there.names:
+    own = find(column, there.names) if there is not None else None
+    if own is None:
         return []
     rows = connection.execute(
-        f"SELECT {quoted(column)}, MIN(ImageNumber) FROM {quoted(table)}"  # noqa: S608
-        f" WHERE {quoted(column)} IS NOT NULL GROUP BY 1 ORDER BY 2"
-    )
+        f"SELECT {quoted(own)}, MIN(ImageNumber) FROM {quoted(table)}"  # noqa: S608
+        f" WHERE {quoted(own)} IS NOT NULL GROUP BY 1 ORDER BY 2"
+    ).fetchall()
+    if known["plate"] not in [str(plate) for plate, _ in rows]:
+        # of another column, whose name was shortened alike
+        return []
     return [
         (
             _field_of(str(plate)),
@@ -347,6 +374,11 @@ def properties(job: Job) -> str:
         return line[1] + database
 
     text = _FILE.sub(moved, text, count=1)
+    for path, server in job.servers.items():
+        if Path(path).name == Path(database).name:
+            lines_of_server = database_lines(server)
+            text = _DATABASE_LINES.sub(lambda _: lines_of_server, text, count=1)  # noqa: B023
+            text = text.replace(QUOTE, "'")
     if not job.plate_filters:
         return text
     # the one that it names, or another one that has its tables

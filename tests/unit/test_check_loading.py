@@ -10,7 +10,7 @@ import pytest
 from conftest import EXPORT, HOSTILE, IDENTIFY, load_data, pipeline_text
 
 from bpcp import cellprofiler, imagelist, pipeline
-from bpcp.check import modules, readers
+from bpcp.check import loading, modules, readers
 from bpcp.check.findings import Finding, errors
 from bpcp.check.pipeline import loads
 from bpcp.errors import BpcpError, Exit
@@ -111,6 +111,18 @@ def strange(name: str, flags: str = "enabled:True") -> str:
 
 
 DATABASE = "\nExportToDatabase:[module_num:3|enabled:True|wants_pause:False]\n    A:b\n"
+
+
+def test_tables_that_are_too_wide_are_counted_in_what_it_measures(
+    answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer()
+    wide = DATABASE.replace("A:b", "Database type:SQLite")
+    assert loads(piped(IDENTIFY, wide), IMAGES) == []
+    measured = [("Image", f"Feature_{i}") for i in range(2000)]
+    monkeypatch.setattr(loading.engine, "measurements", lambda *_: measured)
+    found = only(loads(piped(IDENTIFY, wide), IMAGES))
+    assert found.code.name == "pipeline-database-columns" and "Per_Image 2,001" in found.what
 
 
 def test_a_pipeline_that_loads_is_asked_about_without_what_it_writes(answer: Any) -> None:

@@ -9,6 +9,7 @@ from conftest import EXPORT, HOSTILE, IDENTIFY, ROOT, SAVE, load_data, pipeline_
 from cp3 import escaped, version_4
 
 from bpcp import binding, pipeline
+from bpcp.check.databases import of_widths
 from bpcp.check.findings import Finding, Severity, errors, unmended
 from bpcp.check.pipeline import CODES, of_folder, of_pipeline, row_range
 from bpcp.errors import Exit
@@ -73,8 +74,9 @@ def test_modules_that_can_not_process_volumes(volumes: str, count: int) -> None:
 def test_each_code_has_a_section_in_the_docs_and_a_test_that_names_it() -> None:
     docs = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8").split("## Pipeline")[1]
     tests = Path(__file__).read_text(encoding="utf-8")
-    for other in ("test_check_loading.py", "test_probe.py", "test_saving.py"):
-        tests += Path(__file__).with_name(other).read_text(encoding="utf-8")
+    for other in ("loading", "probe", "saving", "mysql"):
+        name = f"test_check_{other}.py" if other == "loading" else f"test_{other}.py"
+        tests += Path(__file__).with_name(name).read_text(encoding="utf-8")
     names = [code.name for code in CODES]
     assert len(set(names)) == len(names)
     sections = re.findall(r"^### `(pipeline-.*)`$", docs, re.MULTILINE)
@@ -606,8 +608,10 @@ def test_a_prefix() -> None:
 
 def test_databases() -> None:
     assert codes(piped(module("ExportToDatabase", "Database type:SQLite"))) == ["pipeline-database"]
-    finding = only("pipeline-mysql", piped(module("ExportToDatabase", "Database type:MySQL")))
-    assert errors([finding]) and "SQLite" in finding.remedy
+    # which CellProfiler 4 makes SQLite of
+    csv = piped(module("ExportToDatabase", "Database type:MySQL / CSV"))
+    assert codes(csv) == ["pipeline-database"]
+    assert errors([only("pipeline-mysql", piped(module("ExportToDatabase", "Database type:X")))])
 
 
 def database(kind: str = "SQLite", **settings: str) -> str:
@@ -622,6 +626,7 @@ def database(kind: str = "SQLite", **settings: str) -> str:
             "Create one table per object, a single object table or a single object view?",
             "Single object table",
         ),
+        "chosen": ("Select the objects", ""),
     }
     lines = (f"{label}:{settings.pop(name, value)}" for name, (label, value) in labels.items())
     made = module("ExportToDatabase", f"Database type:{kind}", *lines)
@@ -629,6 +634,7 @@ def database(kind: str = "SQLite", **settings: str) -> str:
     return made
 
 
+CHOSEN = {"export": "Select...", "chosen": "Cells,Nuclei"}
 PER_OBJECT = {"create": "One table per object type"}
 
 
@@ -640,6 +646,37 @@ def test_names_of_columns_that_are_shortened(length: str, is_short: bool) -> Non
         finding = only("pipeline-database-names", pipe)
         assert errors([finding]) and f"have {length} characters" in finding.what
         assert finding.code.exit is Exit.MALFORMED_INPUT and finding.remedy.endswith("to 64")
+
+
+@pytest.mark.parametrize(
+    ("settings", "longest", "is_short"),
+    [
+        ({"create": "Single object table"}, "18", False),
+        ({"create": "One table per object type", "export": "None"}, "18", False),
+        ({"create": "One table per object type"}, "21", True),
+        # of which names nobody knows yet
+        ({"create": "Single object view"}, "22", False),
+        ({"create": "Single object view", **CHOSEN}, "26", True),
+        ({"create": "Single object view", **CHOSEN}, "27", False),
+    ],
+)
+def test_keys_of_tables_that_cellprofiler_does_not_shorten(
+    settings: dict[str, str], longest: str, is_short: bool
+) -> None:
+    pipe = piped(database(**settings, maximum=longest))
+    assert codes(pipe)[:-1] == (["pipeline-database-names"] if is_short else [])
+    if is_short:
+        assert "shortens the column but not its key" in only("pipeline-database-names", pipe).what
+
+
+def test_tables_of_more_columns_than_sqlite_takes() -> None:
+    pipe = piped(database(), database(kind="MySQL"), EXPORT)
+    at_most = {"2": {"Per_Image": 2000, "Per_Object": 10}, "3": {}}
+    assert list(of_widths(pipe, at_most)) == [] == list(of_widths(pipe, {}))
+    more = {"2": {"Per_Image": 2001, "Per_Object": 10}, "3": {"Per_Object": 5115}}
+    found = list(of_widths(pipe, more))
+    assert [f.code.name for f in found] == ["pipeline-database-columns"] * 2 and errors(found)
+    assert "Per_Image 2,001" in found[0].what and "Per_Object 5,115" in found[1].what
 
 
 @pytest.mark.parametrize(
@@ -712,21 +749,29 @@ def test_a_quote_in_the_folder_where_processes_work(tmp_path: Path) -> None:
     pipe = piped(database(), database(), database(kind="MySQL"), EXPORT)
     (finding,) = of_folder(pipe, folder)
     assert finding.code.name == "pipeline-database-quote" and errors([finding])
-    assert finding.place == "module 2, ExportToDatabase; module 3, ExportToDatabase"
+    # of MySQL, too: its processes write SQLite
+    assert finding.place == ", ExportToDatabase; ".join(
+        ("module 2", "module 3", "module 4, ExportToDatabase")
+    )
     assert finding.what.endswith(str(folder)) and "-t" in finding.remedy
     assert of_folder(pipe, tmp_path / HOSTILE.replace("'", "")) == []
     for other in (
         piped(EXPORT),
         piped(database(**PER_OBJECT)),
-        piped(database(kind="MySQL")),
+        piped(database(kind="MySQL", **PER_OBJECT)),
         piped(database(), kind=Kind.BATCH),
     ):
         assert of_folder(other, folder) == []
 
 
-def test_a_database_server_is_another_matter() -> None:
-    wrong = {"maximum": "10", "output": rf"{FOLDER}\g<Plate>", "name": "../x", "experiment": "'"}
-    assert codes(piped(database(**wrong, kind="MySQL"))) == ["pipeline-mysql"]
+def test_what_matters_for_a_database_server() -> None:
+    """The file's name is not used, and quotes are seen to; the rest is as for SQLite."""
+    right = {"name": "../x's.db", "experiment": "Ann's", "kind": "MySQL"}
+    assert codes(piped(database(**right))) == ["pipeline-mysql"]
+    wrong = {"maximum": "10", "output": rf"{FOLDER}\g<Plate>", **right}
+    assert sorted(codes(piped(database(**wrong)))) == [
+        "pipeline-database-folder", "pipeline-database-names", "pipeline-mysql",
+    ]  # fmt: skip
 
 
 def test_no_tables() -> None:

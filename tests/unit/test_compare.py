@@ -125,3 +125,24 @@ def test_two_empty_folders_are_not_equal(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     arguments = [str(tmp_path / "a"), str(tmp_path / "b")]
     refused(Exit.NO_INPUT, "nothing to compare", compare.main, arguments)
+
+
+@pytest.mark.parametrize("other", ["of ann", ""])
+def test_the_passwords_of_servers_may_differ_and_nothing_else_does(
+    pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str], other: str
+) -> None:
+    """One process writes them into its result, a run of bpcp nowhere."""
+    module = "ExportToDatabase:[module_num:9|enabled:True]\n    Username:ann\n    Password:"
+    for folder, password in zip(pair, ("s3cret", other), strict=True):
+        text = f"Version:5\n\n{module}{password}\n    Name:x\n"
+        rows = [["Key", "Value"], ["Pipeline_Pipeline", text]]
+        write_csv(folder / "Experiment.csv", rows)
+        (folder / "x.properties").write_text(f"db_user      = ann\ndb_passwd    = {password}\n")
+    assert compare.main([str(p) for p in pair]) == Exit.OK
+    capsys.readouterr()
+    edit("x.properties", "= ann", "= bob")(pair[1])
+    edit("Experiment.csv", "Name:x", "Name:y")(pair[1])
+    assert compare.main([str(p) for p in pair]) == Exit.SOME_FAILED
+    said = capsys.readouterr().out
+    assert "Experiment.csv, row 1" in said and "ann | " in said
+    assert "s3cret" not in said

@@ -14,6 +14,7 @@ from conftest import HOSTILE
 from bpcp.cellprofiler import Course
 from bpcp.chunk.verdict import Declared, Expected, Ran, Verdict, judge
 from bpcp.database import file as database
+from bpcp.database.width import widths
 from bpcp.pipeline import Module
 from bpcp.tables import BrokenTableError, Kind
 
@@ -436,3 +437,43 @@ def test_what_a_module_declares(settings: dict[str, str], paths: list[str]) -> N
     assert [d["objects"] for d in found] == [[database.DATABASE], [database.PROPERTIES]][
         : len(paths)
     ]
+
+
+# --- how wide tables get --------------------------------------------------------------------------
+
+MEASURED = [
+    ("Image", "Count_Nuclei"), ("Image", "ModuleError_01LoadData"),
+    ("Image", "ExecutionTime_01LoadData"), ("Image", "Count_Nuclei"),
+    ("Nuclei", "Number_Object_Number"), ("Nuclei", "AreaShape_Area"), ("Nuclei", "Parent_Cells"),
+    ("Cells", "Number_Object_Number"), ("Cells", "AreaShape_Area"), ("Experiment", "Run_Timestamp"),
+]  # fmt: skip
+EXPORTED = "Export measurements for all objects to the database?"
+MEANS, MEDIANS = (
+    f"Calculate the per-image {kind} values of object measurements?" for kind in ("mean", "median")
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {"Per_Image": 3, "Per_Object": 7}),
+        ({MEANS: "Yes", MEDIANS: "Yes"}, {"Per_Image": 3 + 2 * 3, "Per_Object": 7}),
+        (
+            {database.KEEPING: "One table per object type", MEANS: "Yes"},
+            {"Per_Image": 6, "Per_Nuclei": 4, "Per_Cells": 3},
+        ),
+        (
+            {
+                database.KEEPING: "Single object view", EXPORTED: "Select...", MEANS: "Yes",
+                "Select the objects": "Cells, Others",
+            },
+            {"Per_Image": 4, "Per_Object": 4, "Per_Cells": 3},
+        ),
+        ({EXPORTED: "None", MEANS: "Yes"}, {"Per_Image": 3}),
+    ],
+)  # fmt: skip
+def test_columns_are_counted_from_what_cellprofiler_measures(
+    settings: dict[str, str], expected: dict[str, int]
+) -> None:
+    known = {EXPORTED: "All", database.KEEPING: "Single object table", **settings}
+    assert widths(Module("ExportToDatabase", 9, tuple(known.items())), MEASURED) == expected

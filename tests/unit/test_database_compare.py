@@ -228,3 +228,20 @@ def test_an_empty_database_equals_itself(
             connection.execute("VACUUM")
             connection.execute("CREATE TABLE t (x)")
     assert said((tmp_path / "a", tmp_path / "b"), capsys) == ""
+
+
+def test_the_passwords_of_servers_may_differ_in_a_pipelines_text(
+    pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(folder: Path, password: str, name: str) -> None:
+        text = "ExportToDatabase:[module_num:9|enabled:True]\n" + (
+            f"    Password:{password}\n    Name:{name}\n"
+        )
+        column = f"Pipeline_Pipeline = x'{text.encode().hex()}'"
+        on_database(f"UPDATE MyExpt_Per_Experiment SET {column}")(folder)  # noqa: S608
+
+    told(pair[0], "s3cret", "x")
+    told(pair[1], "", "x")
+    assert said(pair, capsys) == ""
+    told(pair[1], "", "y")
+    assert "Pipeline_Pipeline" in said(pair, capsys)

@@ -21,6 +21,7 @@ from bpcp.database import empty as database_batch
 from bpcp.database import file as database
 from bpcp.database import merge as database_merge
 from bpcp.database import once as database_once
+from bpcp.database.names import shortened
 from bpcp.errors import Exit
 from bpcp.restore import DamagedTableError, Restorer, Source
 from bpcp.tables import Shape, Summary
@@ -583,3 +584,62 @@ def test_columns_of_an_experiment_may_stand_in_any_order(tree: Databases) -> Non
         "SELECT Pipeline_Pipeline, Run_Timestamp, Modification_Timestamp FROM MyExpt_Per_Experiment"
     )
     assert (text, first, last) == (b"\x00\xff", "2026-01-01", "2026-02-01")
+
+
+# --- names that were shortened --------------------------------------------------------------------
+
+
+def shorten(path: Path) -> None:
+    """Shorten all names to 27 characters, as CellProfiler does."""
+    with closing(sqlite3.connect(path)) as connection:
+        names = [r[1] for r in connection.execute("PRAGMA table_info(MyExpt_Per_Image)")]
+        for name, short in shortened(names, 27).items():
+            if name != short:
+                connection.execute(f"ALTER TABLE MyExpt_Per_Image RENAME {name} TO {short}")
+        # each process measures this over its own image sets
+        (column,) = [n for n in shortened(names, 27).values() if "Thrshld" in n]
+        connection.execute(
+            "UPDATE MyExpt_Per_Experiment SET ImageQuality_ThresholdMeanOtsu_DNA ="
+            f" (SELECT AVG({column}) FROM MyExpt_Per_Image)"
+        )
+        connection.commit()
+
+
+def test_what_is_measured_over_all_is_found_by_a_shortened_name(tree: Databases) -> None:
+    tree.chunk([1, 4], [(1, "P 1", [0.5, 1.5]), (2, "P-2", [2.5])], spoil=shorten)
+    tree.chunk([2, 3], [(1, "P 1", [3.5]), (2, "P 1", [])], spoil=shorten)
+    tree.merge()
+    # ImageNumber / 8 in each chunk, by its own numbers
+    assert tree.query("SELECT ImageQuality_ThresholdMeanOtsu_DNA FROM MyExpt_Per_Experiment") == [
+        ((1 + 2 + 1 + 2) / 8 / 4,)
+    ]
+
+
+def test_a_shortened_name_that_may_be_another_columns_is_refused(tree: Databases) -> None:
+    def other(path: Path) -> None:
+        shorten(path)
+        execute("UPDATE MyExpt_Per_Experiment SET ImageQuality_ThresholdMeanOtsu_DNA = 7")(path)
+
+    tree.chunk([1, 2], [(1, "P 1", [0.5, 1.5]), (2, "P-2", [2.5])], spoil=other)
+    refused(Exit.SOME_FAILED, "ThresholdMeanOtsu_DNA needs the column", tree.merge)
+
+
+def test_filters_of_plates_are_made_again_by_a_shortened_name(tree: Databases) -> None:
+    def short(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            for n in [r[1] for r in connection.execute("PRAGMA table_info(MyExpt_Per_Image)")]:
+                if len(n) > 18:
+                    connection.execute(
+                        f"ALTER TABLE MyExpt_Per_Image RENAME {n} TO {shortened([n], 18)[n]}"
+                    )
+            connection.execute("UPDATE MyExpt_Per_Experiment SET"
+                               " ImageQuality_ThresholdMeanOtsu_DNA = 0.1875")  # fmt: skip
+            connection.commit()
+
+    tree.filter_plates()
+    tree.chunk([1, 4], [(1, "P 1", [0.5]), (2, "P-2", [2.5])], spoil=short)
+    tree.chunk([2, 3], [(1, "P 1", [3.5]), (2, "P 3", [])], spoil=short)
+    tree.merge()
+    made = (tree.workspace.analysis / PROPERTIES).read_text()
+    names = [line.split(" ")[0] for line in made.split("\n") if "filter_SQL_Plate" in line]
+    assert names == [f"filter_SQL_Plate_{plate}" for plate in ("P_1", "P_3", "P_2")]
