@@ -157,7 +157,8 @@ offered_extras() {
   local name
   $dev || return 0
   for name in cloud-init packer mariadb-server-core mariadb-server-core-10.6; do
-    if ! has_package "$name" && apt-cache show "$name" >/dev/null 2>&1; then
+    # of a name that others replace it shows nothing, and succeeds
+    if ! has_package "$name" && [[ -n $(apt-cache show "$name" 2>/dev/null) ]]; then
       printf '%s\n' "$name"
     fi
   done

@@ -316,7 +316,7 @@ make_checkout() {
     chmod +x "$fakes/$1"
   }
   fake dpkg-query '[[ " ${MISSING:-} " == *" ${*: -1} "* ]] && exit 1; printf installed'
-  fake apt-cache '[[ " ${OFFERED:-} " == *" $2 "* ]]'
+  fake apt-cache '[[ " ${OFFERED:-} " == *" $2 "* ]] && echo "Package: $2"'
   fake apt-get 'exit 100'
   fake id 'echo "${FAKE_UID:-0}"'
   fake sudo 'exit 1'
