@@ -121,9 +121,7 @@ def test_errors_that_the_probe_may_have_caused(error: Exception) -> None:
 
 def piped(*modules: str) -> Pipeline:
     text = pipeline_text(load_data(), *modules)
-    return Pipeline(
-        Path("/p/x.cppipe"), text.encode(), tuple(pipeline.modules_in(text.splitlines()))
-    )
+    return pipeline.of_text(Path("/p/x.cppipe"), text.encode())
 
 
 def module(name: str, *settings: str, enabled: bool = True) -> str:
