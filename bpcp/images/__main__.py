@@ -37,6 +37,7 @@ def _parser() -> Parser:
     plate.add_argument("--plate", default="")
     plate.add_argument("--plate-from", choices=["name", "folder"], default="")
     parser.add_argument("--channel", action="append", default=[])
+    parser.add_argument("--exclude", action="append", default=[])
     parser.add_argument("--incomplete", choices=["fail", "drop"], default="fail")
     parser.add_argument("--illum", default="")
     parser.add_argument("--overwrite", action="store_true")
@@ -221,7 +222,7 @@ def _access(args: argparse.Namespace) -> Access:
 
 def _take_ready(args: argparse.Namespace, target: Path | None, say: _Say) -> None:
     """Take a list that is there already."""
-    for option in ("regex", "preset", "plate", "plate_from", "channel"):
+    for option in ("regex", "preset", "plate", "plate_from", "channel", "exclude"):
         if getattr(args, option):
             name = option.replace("_", "-")
             raise BpcpError(
@@ -246,7 +247,7 @@ def main(argv: Sequence[str]) -> int:
         return Exit.OK
     given = channels.requested(args.channel)
     with Store() as store:
-        placed, placer = _placed(args, store, walk(args.source, _access(args)), say)
+        placed, placer = _placed(args, store, walk(args.source, _access(args), args.exclude), say)
         say.wrong(placed.notes)
         seen = store.values("channel")
         names, notes = channels.named(seen, given, placed.channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,9 @@ from bpcp.scratch import scratch
 
 # of Yokogawa, beside its index
 _SETTINGS = (".mes", ".mrf")
+_EXCLUDE = "--exclude 'PATTERN', such as 'overlays/*'"
+# What stands in the names of a plate's images, whatever instrument wrote them.
+_WELL = re.compile(r"(?<![A-Za-z0-9])[A-P](?:0?[1-9]|1\d|2[0-4])(?![0-9])|r\d\dc\d\d")
 _HTD = re.compile(r".*\.htd", re.IGNORECASE | re.DOTALL)
 
 
@@ -78,7 +82,7 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
             placed.notes += [f"{shown(name)}: {note}" for note in index.notes]
             placed.indexes += 1
     if placed.indexes:
-        placed.notes += _not_shared(store)
+        placed.notes += _not_shared(store, placer)
     _by_name(store, placer, placed)
     if placer.preset.name != "regex":
         count, first = store.drop_projections(acquisition)
@@ -90,19 +94,44 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
     return placed
 
 
-def _not_shared(store: Store) -> Iterator[str]:
-    """Say which images only the index has, and drop them; and which files it does not name."""
+def _not_shared(store: Store, placer: Placer) -> Iterator[str]:
+    """Say which images only the index has, and drop them; and which files it does not name.
+
+    Raises
+    ------
+    BpcpError
+        65 where these are all files of a well.
+    """
     # in this order: a folder of which the index has nothing right goes by its names
-    for what, why, (count, paths) in (
-        ("image", "in the index, but not there", store.absent(SHOWN)),
-        ("file", "not in the index, left out", store.beside(SHOWN)),
-    ):
-        if count:
-            yield f"{counted(count, what)} {why}: {some([shown(p) for p in paths], count)}"
+    count, paths = store.absent(SHOWN)
+    if count:
+        yield (
+            f"{counted(count, 'image')} in the index, but not there:"
+            f" {some([shown(p) for p in paths], count)}"
+        )
+    left = [f"{folder}/{name}" for folder, name in store.beside()]
+    if not left:
+        return
+    indexed = store.wells_in()
+    wells = dict.fromkeys(
+        image.well
+        for image in (placer.place(*path.rsplit("/", 1)) for path in left)
+        if image and image.well and (image.folder, image.well) not in indexed
+    )
+    said = f"{counted(len(left), 'file')} not in the index"
+    if wells:
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"{said}, and so nothing of well{'s' if len(wells) > 1 else ''}"
+            f" {some(list(wells), len(wells))}: {shown(left[0])} …",
+            f"get the whole index; or leave these files out: {_EXCLUDE}",
+        )
+    yield f"{said}, left out: {some([shown(p) for p in left], len(left))}"
 
 
 def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
     strange: list[str] = []
+    plates: Counter[str] = Counter()
     count = 0
 
     def images() -> Iterator[Image]:
@@ -113,6 +142,8 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
                 yield image
                 continue
             count += 1
+            if _WELL.search(name):
+                plates[acquisition(folder)] += 1
             if count <= SHOWN:
                 strange.append(shown(placer.shown(folder, name)))
 
@@ -124,6 +155,16 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
             Exit.MALFORMED_INPUT,
             f"{what} fits none of {counted(count, 'name')}: {some(strange, count)}",
             f"it is for names like {preset.example}" if preset.example else "mend the expression",
+        )
+    for folder, _ in store.wells_in():
+        plates.pop(acquisition(folder), None)
+    if plates:
+        folders = [f"{shown(name)} ({counted(n, 'file')})" for name, n in plates.items()]
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"the preset {preset.name} fits no file of {counted(len(folders), 'folder')} that look"
+            f" like plates: {some(folders, len(folders))}",
+            f"list them apart, with --preset or --regex; or leave them out: {_EXCLUDE}",
         )
     if count:
         placed.notes.append(

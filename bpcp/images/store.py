@@ -233,24 +233,23 @@ class Store:
             if folder not in placed:
                 yield texts[folder], name
 
-    def beside(self, limit: int) -> tuple[int, list[str]]:
-        """Find files that are not placed though others in their folder are.
-
-        Returns
-        -------
-        int
-            How many.
-        list of str
-            The first `limit` of them.
-        """
+    def beside(self) -> Iterator[tuple[str, str]]:
+        """Give the files that are not placed though others in their folder are."""
         self._index_files()
         self._db.execute("CREATE INDEX IF NOT EXISTS image_at ON image (folder, name)")
-        left = (
-            "FROM file WHERE folder IN (SELECT folder FROM image) AND NOT EXISTS"
-            " (SELECT 1 FROM image WHERE image.folder = file.folder AND image.name = file.name)"
-        )
-        shown = self._paths(f"SELECT folder, name {left} LIMIT {limit}")
-        return self._number(f"SELECT count(*) {left}"), shown
+        texts = self._words["folder"].texts
+        for folder, name in self._db.execute(
+            "SELECT folder, name FROM file WHERE folder IN (SELECT folder FROM image) AND NOT"
+            " EXISTS (SELECT 1 FROM image WHERE image.folder = file.folder"
+            " AND image.name = file.name)"
+        ):
+            yield texts[folder], name
+
+    def wells_in(self) -> set[tuple[str, str]]:
+        """Give the wells of each folder: folder and well."""
+        folders, wells = self._words["folder"].texts, self._words["well"].texts
+        rows = self._db.execute("SELECT DISTINCT folder, well FROM image")
+        return {(folders[folder], wells[well]) for folder, well in rows}
 
     def _index_files(self) -> None:
         self._db.execute("CREATE INDEX IF NOT EXISTS file_at ON file (folder, name)")

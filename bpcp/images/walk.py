@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -47,11 +48,14 @@ class Walk:
         What was left out so far, by kind.
     beside : list of (str, str)
         Folder and name of the instruments' index files met so far.
+    exclude : sequence of str
+        Shell patterns of paths below the root, or of whole paths in a list, to leave out.
     """
 
     root: str
     access: Access = field(default_factory=Access)
     listed: str = ""
+    exclude: Sequence[str] = ()
     skipped: Counter[str] = field(default_factory=Counter)
     beside: list[File] = field(default_factory=list)
 
@@ -73,6 +77,12 @@ class Walk:
         if name.startswith("."):
             self.skipped["hidden"] += 1
             return False
+        if self.exclude:
+            path = f"{folder}/{name}"
+            path = path.removeprefix(f"{self.root}/") if self.root else path
+            if any(fnmatchcase(path, pattern) for pattern in self.exclude):
+                self.skipped["excluded"] += 1
+                return False
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 -- a million times
         if suffix not in SUFFIXES:
             if _BESIDE.fullmatch(name):
@@ -95,7 +105,7 @@ class Walk:
         return True
 
 
-def walk(source: str, access: Access) -> Walk:
+def walk(source: str, access: Access, exclude: Sequence[str] = ()) -> Walk:
     """Start on a folder, an s3:// prefix or a list of files.
 
     Raises
@@ -107,10 +117,10 @@ def walk(source: str, access: Access) -> Walk:
         url = str(Address.parse(source))
         # with a slash at its end it is a folder
         listed = source.lower().endswith(".txt")
-        return Walk("", access, url) if listed else Walk(url, access)
+        return Walk(*(("", access, url) if listed else (url, access, "")), exclude=exclude)
     path = Path(os.path.abspath(source))  # noqa: PTH100 -- links stay as the user names them
     if path.is_dir():
-        return Walk(str(path).rstrip("/"), access)
+        return Walk(str(path).rstrip("/"), access, exclude=exclude)
     if not path.exists():
         raise BpcpError(
             Exit.NO_INPUT,
@@ -119,7 +129,7 @@ def walk(source: str, access: Access) -> Walk:
         )
     if path.suffix.lower() in SUFFIXES or _BESIDE.fullmatch(path.name):
         raise BpcpError(Exit.USAGE, f"{source} is one file", f"give its folder: {path.parent}")
-    return Walk("", access, str(path))
+    return Walk("", access, str(path), exclude)
 
 
 def _in_folder(root: str) -> Iterator[File]:

@@ -507,6 +507,32 @@ def test_files_that_the_preset_does_not_fit_are_named(
     )
 
 
+def test_a_plate_that_the_preset_does_not_fit_is_not_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(1, 41):
+        touch(tmp_path / f"in/P1/P1_A01_s{i}_w1.tif")
+    touch(tmp_path / "in/P1/P1_A01_montage.tif")
+    touch(tmp_path / "in/figures/dose response.png")
+    source = [str(tmp_path / "in"), "--dry-run"]
+    assert main(source) == Exit.OK
+    said = capsys.readouterr().err
+    assert "2 files that the preset does not fit, left out" in said
+    touch(tmp_path / "in/P2/Nikon A01 field 1.tif")
+    error = refused(Exit.MALFORMED_INPUT, "P2 (1 file)", main, source)
+    assert "--exclude" in error.todo
+    assert main([*source, "--exclude", "P2/*"]) == Exit.OK
+    assert "left out: 1 excluded" in capsys.readouterr().err
+
+
+def test_what_is_excluded_in_a_list_of_files_is_a_whole_path(tmp_path: Path) -> None:
+    names = [f"/data/P/P_A01_s1_w{i}.tif" for i in (1, 2)]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    (row,) = made(tmp_path / "list.txt", tmp_path, "--exclude", "/data/*_w2.tif")
+    assert row["FileName_w1"] == "P_A01_s1_w1.tif"
+    assert "FileName_w2" not in row
+
+
 def test_a_preset_that_fits_nothing_is_refused(plates: Path) -> None:
     todo = fails(Exit.MALFORMED_INPUT, "preset phenix fits none of 18", plates, "--dry-run",
                  "--preset", "phenix")  # fmt: skip
@@ -888,7 +914,7 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
         "            row, column = divmod(well, 24)\n"
         "            yield '/d', f'P{plate}_{chr(65 + row)}{column + 1:02d}"
         "_s{i // 2}_w{i % 2}.tif'\n"
-        "command.walk = lambda source, access: Many('/d')\n"
+        "command.walk = lambda source, access, exclude: Many('/d')\n"
         "command.main(['/d', '-q', '-o', sys.argv[2]])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n",
         encoding="utf-8",

@@ -184,14 +184,28 @@ def test_what_the_index_and_the_folder_do_not_share_is_named(
 ) -> None:
     folder = measured("harmony5", tmp_path / "m")
     (folder / "r16c24f02p02-ch2sk1fk1fl1.tiff").unlink()
-    (folder / "r03c03f01p01-ch1sk1fk1fl1.tiff").touch()
+    (folder / "r16c24f09p02-ch2sk1fk1fl1.tiff").touch()
     error = refused(Exit.MALFORMED_INPUT, "1 incomplete", main, [str(folder), "--dry-run"])
     assert "--incomplete drop" in error.todo
     told = capsys.readouterr().err
     assert f"1 image in the index, but not there: {folder}/r16c24f02p02-ch2sk1fk1fl1.tiff" in told
-    assert f"1 file not in the index, left out: {folder}/r03c03f01p01-ch1sk1fk1fl1.tiff" in told
+    assert f"1 file not in the index, left out: {folder}/r16c24f09p02-ch2sk1fk1fl1.tiff" in told
     assert "Plate 1, P24, site 2, t 0, z 2: no Brightfield" in told
     assert len(made(folder, tmp_path, "--incomplete", "drop")) == 7
+
+
+def test_a_well_that_the_index_does_not_name_is_not_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = measured("harmony5", tmp_path / "m")
+    for channel in (1, 2):
+        (folder / f"r03c03f01p01-ch{channel}sk1fk1fl1.tiff").touch()
+    source = [str(folder), "--dry-run"]
+    error = refused(Exit.MALFORMED_INPUT, "2 files not in the index", main, source)
+    assert "nothing of well C03" in str(error)
+    assert "--exclude" in error.todo
+    assert main([*source, "--exclude", "r03c03*"]) == Exit.OK
+    assert "left out: 2 excluded" in capsys.readouterr().err
 
 
 def test_the_gallerys_folders_name_the_plate_of_an_index(tmp_path: Path) -> None:
