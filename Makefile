@@ -11,7 +11,7 @@ SCRIPTS := run_analysis_pipeline.sh run_batchfile_pipeline.sh .ci/run bin/bpcp* 
 
 export BPCP_VENV := $(VENV)
 
-.PHONY: help setup setup-dev demo test test-long check format docs unit bats e2e long chaos short-chaos proof bench ami-test clean
+.PHONY: help setup setup-dev demo test test-long check format docs unit bats e2e long locks chaos short-chaos proof bench ami-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -29,7 +29,7 @@ demo: setup ## draw a small screen in demo/, analyse it, and count against the t
 
 test: setup-dev check unit bats e2e proof ## lint, types, unit tests, commands, the real CellProfiler
 
-test-long: setup-dev long short-chaos ## more runs of the real CellProfiler: variants, databases, buckets, examples, chaos
+test-long: setup-dev long locks short-chaos ## more runs of the real CellProfiler: variants, databases, buckets, examples, chaos
 
 check: ## lint, formats and types, in seconds
 	@"$(BIN)/ruff" check --quiet .
@@ -60,6 +60,9 @@ e2e: ## runs of the real CellProfiler: the promise, kills, failures
 
 long:
 	@"$(BIN)/python" -m pytest -q -m long tests/e2e
+
+locks:
+	@tests/locks.sh
 
 chaos: setup-dev ## harm real runs at random, and demand the clean result: SEED=… [ROUNDS=…] [ROUND=…]
 	@"$(BIN)/python" tests/chaos $(if $(SEED),--seed "$(SEED)") --rounds $(or $(ROUNDS),6) $(if $(ROUND),--round "$(ROUND)")
