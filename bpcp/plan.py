@@ -63,6 +63,7 @@ from bpcp.workspace import (
 
 # Changes whenever what run-chunk does with the same input would give other results.
 _RECIPE = "1"
+_FORMATS = ("csv", "parquet", "sqlite")
 
 
 @dataclass(frozen=True)
@@ -437,9 +438,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--plugins-directory", type=Path)
     parser.add_argument("--gpus", type=int)
     parser.add_argument("--slots", type=int, default=0)
-    parser.add_argument(
-        "--format", action="append", choices=("csv", "parquet", "sqlite"), default=[]
-    )
+    parser.add_argument("--format", action="append", choices=_FORMATS, default=[])
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("-q", "--quiet", action="store_true")
     return parser.parse_args(argv)
