@@ -140,8 +140,8 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     images = sets.images
     cut = order(sets, pipe, settings.group_by)
     asked = engine.ask(pipe, sets, old, settings)
-    vet.refuse(databases.of_widths(pipe, asked.get("widths", {})), pipe)
-    try_widths(pipe, asked.get("widths", {}), workspace)
+    vet.refuse(databases.of_widths(pipe, asked["widths"]), pipe)
+    try_widths(pipe, asked["widths"], workspace)
     recipe = imagelist.digest(
         [
             _RECIPE,
@@ -486,8 +486,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check_formats(plan: Plan, formats: Sequence[str]) -> None:
-    # known by CellProfiler's answer, unless an older bpcp asked for it
-    if "sqlite" in formats and "widest" in plan.run["cellprofiler"]:
+    if "sqlite" in formats:
         widths.check_sqlite(*plan.run["cellprofiler"]["widest"])
 
 
