@@ -60,7 +60,7 @@ def vet(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Vetted:
     where = beside.places(pipe, settings)
     first = [
         *of_pipeline(pipe, None, where),
-        *of_broken(pipe, answer.of_this()),
+        *of_broken(pipe, answer.of_this(), settings.plugins),
         *of_folder(pipe, _tables_made_in(workspace, pipe, settings)),
         *of_servers(pipe, workspace),
     ]

@@ -163,8 +163,10 @@ def run(
         loading = pool.submit(ask) if asked.load else None
         findings += of_pipe.of_pipeline(pipe, images, beside.places(pipe, settings))
         if asked.load:
-            findings += of_pipe.of_broken(pipe, answer.of_this())
-        findings += servers.of_servers(pipe, workspace)
+            findings += of_pipe.of_broken(pipe, answer.of_this(), settings.plugins)
+        if not asked.alone:
+            # by itself, a pipeline may be far from the server that the run will reach
+            findings += servers.of_servers(pipe, workspace)
         if asked.files and named:
             named = _with_files(named, findings)
             how = _how(named, asked, settings, remote, compare=compared)
