@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from bpcp.database.width import MOST
 from bpcp.errors import BpcpError, Exit
 from bpcp.pipeline import Module, Pipeline, tables_of
-
-SQLITE_COLUMNS = 2000
 
 _NO_OBJECTS = ("Image", "Experiment", "Object relationships")
 _AGGREGATES = (
@@ -65,11 +64,11 @@ def check_sqlite(path: str, columns: int) -> None:
     BpcpError
         65 where it has too many columns.
     """
-    if columns > SQLITE_COLUMNS:
+    if columns > MOST:
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"--format sqlite: {path} has {columns:,} columns, and SQLite takes"
-            f" {SQLITE_COLUMNS:,} in a table",
+            f" {MOST:,} in a table",
             "use --format parquet; the CSV tables have no such limit",
         )
 
