@@ -450,7 +450,7 @@ def main(argv: Sequence[str]) -> int:
     args = parse(argv)
     workspace = locate(args.dataset, args.pipeline)
     settings = settings_of(args, workspace)
-    pipe = engine.read(args.pipeline, args.plugins_directory)
+    pipe = engine.read(args.pipeline, settings.plugins)
     with background.tidily():
         if args.dry_run:
             plan = make(workspace, pipe, settings)
