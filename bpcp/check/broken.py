@@ -37,7 +37,7 @@ def of_broken(
     """
     if answer is None:
         return
-    kinds = ("any", "3-D" if _is_3d(pipe) else "2-D")
+    kinds = ("any", "3-D" if pipe.is_3d else "2-D")
     replaced = {path.stem.casefold() for path in plugins.glob("*.py")} if plugins else set()
     for module in pipe.modules:
         if module.name.casefold() in replaced:
@@ -55,10 +55,6 @@ def of_broken(
                 _REMEDY,
             )
             break
-
-
-def _is_3d(pipe: Pipeline) -> bool:
-    return any(m.get("Process as 3D?") == "Yes" for m in pipe.named("NamesAndTypes"))
 
 
 def _is_set_so(module: Module, broken: Broken) -> bool:
