@@ -234,7 +234,7 @@ def writers(every: Sequence[Saver], rows: Iterable[tuple[int, Row]]) -> dict[str
     Parameters
     ----------
     rows : iterable of (int, tuple of str)
-        Their ImageNumbers, ascending, and their cells.
+        Their ImageNumbers and their cells, in the order in which they are processed.
     """
     return {saver.name(row, number): number for number, row in rows for saver in every}
 

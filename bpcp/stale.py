@@ -92,7 +92,8 @@ def drop(
     if changed:
         notes.append(f"images changed: {len(changed)} chunks run again")
     if wrong:
-        notes.append(f"image sets that fail now were measured before: {len(wrong)} chunks run again")
+        again = f"{len(wrong)} chunks run again"
+        notes.append(f"image sets that fail now were measured before: {again}")
     if lost:
         notes.append(f"saved files are gone or changed: {len(lost)} chunks run again")
     return notes
