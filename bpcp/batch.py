@@ -36,22 +36,12 @@ from bpcp.mend import Mend, mended_further
 
 NAME = "Batch_data.h5"
 
-_MAGIC = b"\x89HDF\r\n\x1a\n"
 _PIPELINE, _USER_PIPELINE = "Pipeline_Pipeline", "Pipeline_UserPipeline"
 _MAPPINGS = "Path_Mappings"
 # an image set as NamesAndTypes packs it, with addresses that only mappings can change
 _PACKED = "ImageSet_ImageSet"
 _DICTIONARY = "ImageSet_Zip_Dictionary"
 _GROUP = ("Group_Number", "Group_Index", "Group_Length")
-
-
-def is_hdf5(path: Path) -> bool:
-    """Tell whether a file is one of HDF5: a batch file or a project."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_MAGIC)) == _MAGIC
-    except OSError:
-        return False
 
 
 @contextmanager

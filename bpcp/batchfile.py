@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     workspace = locate(args.dataset, args.pipeline)
     # all other settings of a plan are as they are where nobody asks for them
     settings = settings_of(parse_plan(argv), workspace)
-    pipe = engine.read(args.pipeline, args.plugins_directory)
+    pipe = engine.read(args.pipeline, settings.plugins)
     if pipe.kind is Kind.BATCH:
         raise BpcpError(
             Exit.USAGE,

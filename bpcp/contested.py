@@ -1,6 +1,7 @@
 """Files that several chunks saved under one name: which of them one process would have left.
 
-One process saves in the order of the ImageNumbers, so the file of the last image set stays; or of
+One process saves in the order in which it processes image sets, that of the ImageNumbers unless the
+list itself numbers its groups; so the file of the last image set stays; or of
 the first, where SaveImages must not overwrite. Chunks finish in any order, and each keeps what it
 found in the result under its own file's name; so each content is in the result or kept somewhere.
 """
@@ -183,10 +184,10 @@ class _Order:
 
     def choose(self, path: str, every: Sequence[Claim]) -> Claim:
         """Give the claim that counts."""
-        spans = sorted((c.numbers[0], c.numbers[-1]) for c in every)
-        apart = all(a[1] < b[0] for a, b in pairwise(spans))
+        turns = {id(c): sorted(map(self._turn, c.numbers)) for c in every}
+        apart = all(a[-1] < b[0] for a, b in pairwise(sorted(turns.values())))
         # one after the other, or, where a chunk's image sets lie between another's, by their names
-        last = {id(c): c.numbers[-1] if apart else self._last(path, c) for c in every}
+        last = {id(c): turns[id(c)][-1] if apart else self._last(path, c) for c in every}
         return (min if self._first_stays else max)(every, key=lambda c: last[id(c)])
 
     @cached_property
@@ -196,8 +197,20 @@ class _Order:
         return bool(modules) and all(m.get(label) == "No" for m in modules)
 
     @cached_property
+    def _run(self) -> Json:
+        return read_json(self._workspace.run) or {}
+
+    @cached_property
+    def _turns(self) -> dict[int, int]:
+        return {number: turn for turn, number in enumerate(self._run.get("processed") or (), 1)}
+
+    def _turn(self, number: int) -> int:
+        """Tell when an image set is processed, by its ImageNumber."""
+        return self._turns.get(number, number)
+
+    @cached_property
     def _savers(self) -> list[Saver]:
-        run = read_json(self._workspace.run) or {}
+        run = self._run
         types = {name: Type[kind] for name, kind in run.get("columns", {}).items()}
         named = run.get("input_folder")
         where = Places(Path(run.get("root", "/")), Path(named) if named else None)
@@ -205,10 +218,12 @@ class _Order:
         return list(saved.savers(pipeline.read(self._workspace.pipeline), about))
 
     def _last(self, path: str, claim: Claim) -> int:
-        """Give the last image set of a claim that writes a file, as far as names can be told."""
+        """Tell when the last image set of a claim that writes a file does, as far as is known."""
         names = self._written(claim.chunk, claim.first, tuple(claim.numbers))
-        return names.get(path) or names.get(saved.unnumbered(path)) or claim.numbers[-1]
+        found = names.get(path) or names.get(saved.unnumbered(path))
+        return self._turn(found) if found else max(map(self._turn, claim.numbers))
 
     def _names(self, chunk: str, first: int, numbers: tuple[int, ...]) -> dict[str, int]:
         rows = imagelist.read(self._workspace.chunk(chunk).images).rows[first:]
-        return saved.writers(self._savers, zip(numbers, rows, strict=False))
+        image_sets = sorted(zip(numbers, rows, strict=False), key=lambda one: self._turn(one[0]))
+        return saved.writers(self._savers, image_sets)

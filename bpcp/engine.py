@@ -88,6 +88,8 @@ def ask(pipe: Pipeline, sets: ImageSets, old: Json, settings: Settings) -> Json:
         # each answer costs a start of CellProfiler, so the likely second question goes out at once
         version = pool.submit(cellprofiler.version, argv)
         asking = settings.ask_again or known.get("question") != imagelist.digest(question)
+        # an earlier bpcp asked for less
+        asking = asking or not known.keys() >= {*_MEASURED}
         folder = settings.input_folder
         measured = pool.submit(_measured, argv, pipe, sets, folder) if asking else None
         found = version.result()
@@ -99,7 +101,7 @@ def ask(pipe: Pipeline, sets: ImageSets, old: Json, settings: Settings) -> Json:
             "python": cellprofiler.python_version(argv),
             "plugins": files,
             "question": imagelist.digest(question),
-            **(measured.result() if measured else {k: known[k] for k in _MEASURED if k in known}),
+            **(measured.result() if measured else {k: known[k] for k in _MEASURED}),
         }
 
 

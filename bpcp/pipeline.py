@@ -152,6 +152,11 @@ class Pipeline:
         return ()
 
     @property
+    def is_3d(self) -> bool:
+        """Whether NamesAndTypes makes volumes; LoadData makes none."""
+        return any(m.get("Process as 3D?") == "Yes" for m in self.named("NamesAndTypes"))
+
+    @property
     def image_base(self) -> str:
         """LoadData's "Base image location": the kind of folder, and behind "|" its name."""
         return next(

@@ -141,8 +141,8 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
     images = sets.images
     cut = order(sets, pipe, settings.group_by)
     asked = engine.ask(pipe, sets, old, settings)
-    vet.refuse(databases.of_widths(pipe, asked.get("widths", {})), pipe)
-    try_widths(pipe, asked.get("widths", {}), workspace)
+    vet.refuse(databases.of_widths(pipe, asked["widths"]), pipe)
+    try_widths(pipe, asked["widths"], workspace)
     recipe = imagelist.digest(
         [
             _RECIPE,
@@ -449,7 +449,7 @@ def main(argv: Sequence[str]) -> int:
     args = parse(argv)
     workspace = locate(args.dataset, args.pipeline)
     settings = settings_of(args, workspace)
-    pipe = engine.read(args.pipeline, args.plugins_directory)
+    pipe = engine.read(args.pipeline, settings.plugins)
     with background.tidily():
         if args.dry_run:
             plan = make(workspace, pipe, settings)
@@ -485,8 +485,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check_formats(plan: Plan, formats: Sequence[str]) -> None:
-    # known by CellProfiler's answer, unless an older bpcp asked for it
-    if "sqlite" in formats and "widest" in plan.run["cellprofiler"]:
+    if "sqlite" in formats:
         widths.check_sqlite(*plan.run["cellprofiler"]["widest"])
 
 

@@ -18,9 +18,8 @@ from bpcp import imagelist
 from bpcp.beside import BELOW_OUT, OUT, Folder, Places
 from bpcp.errors import BpcpError
 from bpcp.imagelist import Row, Type
-from bpcp.pipeline import Module, Pipeline
+from bpcp.pipeline import TAG, Module, Pipeline
 
-_TAG = re.compile(r"\(\?<(.+?)>\)|\\g<(.+?)>")
 # Tags that CellProfiler fills from more than one measurement.
 _OF_FILES = ("Series", "Frame")
 # What SaveImages called these up to its revision 11.
@@ -184,7 +183,7 @@ def _tagged(text: str, named: Named) -> list[_Part]:
         if i:
             parts.append(_text("\\"))
         at = 0
-        for tag in _TAG.finditer(piece):
+        for tag in TAG.finditer(piece):
             parts += [_text(piece[at : tag.start()]), _metadata(tag[1] or tag[2], named)]
             at = tag.end()
         parts.append(_text(piece[at:]))
@@ -235,7 +234,7 @@ def writers(every: Sequence[Saver], rows: Iterable[tuple[int, Row]]) -> dict[str
     Parameters
     ----------
     rows : iterable of (int, tuple of str)
-        Their ImageNumbers, ascending, and their cells.
+        Their ImageNumbers and their cells, in the order in which they are processed.
     """
     return {saver.name(row, number): number for number, row in rows for saver in every}
 

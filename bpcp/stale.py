@@ -75,7 +75,8 @@ def drop(
     Parameters
     ----------
     bad : collection of int
-        Lines of image sets whose files are bad: what a run without a check made of them is wrong.
+        Lines of image sets that must fail: whose files are bad, or that would save over what others
+        saved. What an earlier run made of them is wrong.
     """
     changed, lost = find(workspace, planned, run, remote)
     wrong = [
@@ -91,7 +92,8 @@ def drop(
     if changed:
         notes.append(f"images changed: {len(changed)} chunks run again")
     if wrong:
-        notes.append(f"bad images were measured before: {len(wrong)} chunks run again")
+        again = f"{len(wrong)} chunks run again"
+        notes.append(f"image sets that fail now were measured before: {again}")
     if lost:
         notes.append(f"saved files are gone or changed: {len(lost)} chunks run again")
     return notes

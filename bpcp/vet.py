@@ -60,12 +60,13 @@ def vet(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Vetted:
     where = beside.places(pipe, settings)
     first = [
         *of_pipeline(pipe, None, where),
-        *of_broken(pipe, answer.of_this()),
         *of_folder(pipe, _tables_made_in(workspace, pipe, settings)),
         *of_servers(pipe, workspace),
     ]
     mends = _mends(first, pipe, settings)
     ready = pipe_mended(pipe, mends)
+    # of what CellProfiler will run: chunks write no MySQL, for one
+    refuse(of_broken(ready, answer.of_this(), settings.plugins), pipe)
     sets = imagesets.of_run(workspace, ready, settings, row_range(pipe))
     found = of_pipeline(ready, sets.images, where)
     more = _mends(found, pipe, settings)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from bpcp.database.width import MOST
 from bpcp.errors import BpcpError, Exit
-from bpcp.pipeline import Module, Pipeline, tables_of
+from bpcp.pipeline import Module, Pipeline, is_objects, tables_of
 
-SQLITE_COLUMNS = 2000
-
-_NO_OBJECTS = ("Image", "Experiment", "Object relationships")
 _AGGREGATES = (
     "Calculate the per-image mean values for object measurements?",
     "Calculate the per-image median values for object measurements?",
@@ -65,11 +63,11 @@ def check_sqlite(path: str, columns: int) -> None:
     BpcpError
         65 where it has too many columns.
     """
-    if columns > SQLITE_COLUMNS:
+    if columns > MOST:
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"--format sqlite: {path} has {columns:,} columns, and SQLite takes"
-            f" {SQLITE_COLUMNS:,} in a table",
+            f" {MOST:,} in a table",
             "use --format parquet; the CSV tables have no such limit",
         )
 
@@ -94,7 +92,7 @@ def _width(
     if objects == ("Image",):
         kinds = sum(module.get(label) == "Yes" for label in _AGGREGATES)
         return 1 + len(own) + kinds * _aggregated(features, chosen)
-    if set(objects) & set(_NO_OBJECTS):
+    if not all(map(is_objects, objects)):
         return 0
     added = [p for label, names in _ADDED.items() if module.get(label) == "Yes" for p in names]
     beside = [f for f in features.get("Image", ()) if f.startswith(tuple(added))] if added else []
@@ -106,6 +104,6 @@ def _aggregated(features: Mapping[str, Iterable[str]], chosen: set[tuple[str, st
     return sum(
         not feature.startswith(_NOT_AGGREGATED) and (chosen is None or (name, feature) in chosen)
         for name, known in features.items()
-        if name not in _NO_OBJECTS
+        if is_objects(name)
         for feature in known
     )

@@ -25,6 +25,7 @@
     profile.json        what the last profile measured; its plot and massif's words beside it
     memory.json         what processes need that were killed for their memory
     turn-<host>         held by the chunk that starts next; says what it waits for
+    gpu-<n>-<host>      held by the attempt that uses the GPU
     halted.json         why this start was given up, if it was
     fetching            held while images are fetched ahead
     fetched.log         which files were fetched, and so may be removed again
@@ -84,6 +85,7 @@ LOCAL_ONLY = (
     "outbox/*",
     "attempts/*",
     "turn-*",
+    "gpu-*",
     "chunks/*/lock",
     "chunks/*/checked.json",
     "chunks/*/running.json",

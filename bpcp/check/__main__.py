@@ -153,7 +153,7 @@ def main(argv: Sequence[str]) -> int:
     args = parse(argv)
     workspace = locate(args.dataset or _NO_DATASET, args.pipeline)
     settings = _settings(args, workspace)
-    pipe = engine.read(args.pipeline, args.plugins_directory)
+    pipe = engine.read(args.pipeline, settings.plugins)
     progress = Progress()
     shows = sys.stderr.isatty() and not args.quiet
     asked = Asked(

@@ -162,9 +162,13 @@ def run(
         # beside the files: a start of CellProfiler takes seconds
         loading = pool.submit(ask) if asked.load else None
         findings += of_pipe.of_pipeline(pipe, images, beside.places(pipe, settings))
-        if asked.load:
-            findings += of_pipe.of_broken(pipe, answer.of_this())
-        findings += servers.of_servers(pipe, workspace)
+        if asked.load and (works := answer.of_this()):
+            # of what CellProfiler will run: chunks write no MySQL, for one
+            ready = mended(pipe, [m for finding in findings for m in finding.mends])
+            findings += of_pipe.of_broken(ready, works, settings.plugins)
+        if not asked.alone:
+            # by itself, a pipeline may be far from the server that the run will reach
+            findings += servers.of_servers(pipe, workspace)
         if asked.files and named:
             named = _with_files(named, findings)
             how = _how(named, asked, settings, remote, compare=compared)

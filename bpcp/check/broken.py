@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.modules import place
@@ -22,18 +23,25 @@ _REMEDY = (
 )
 
 
-def of_broken(pipe: Pipeline, answer: Answer | None) -> Iterator[Finding]:
+def of_broken(
+    pipe: Pipeline, answer: Answer | None, plugins: Path | None = None
+) -> Iterator[Finding]:
     """Find the enabled modules that fail with the settings that they have.
 
     Parameters
     ----------
     answer : Answer or None
         What the probe found; None, where it could not ask, claims nothing.
+    plugins : Path, optional
+        A folder of plugins: one that is called like a module takes its place.
     """
     if answer is None:
         return
-    kinds = ("any", "3-D" if _is_3d(pipe) else "2-D")
+    kinds = ("any", "3-D" if pipe.is_3d else "2-D")
+    replaced = {path.stem.casefold() for path in plugins.glob("*.py")} if plugins else set()
     for module in pipe.modules:
+        if module.name.casefold() in replaced:
+            continue
         for broken in answer.broken:
             if broken.module != module.name or broken.kind not in kinds:
                 continue
@@ -47,10 +55,6 @@ def of_broken(pipe: Pipeline, answer: Answer | None) -> Iterator[Finding]:
                 _REMEDY,
             )
             break
-
-
-def _is_3d(pipe: Pipeline) -> bool:
-    return any(m.get("Process as 3D?") == "Yes" for m in pipe.named("NamesAndTypes"))
 
 
 def _is_set_so(module: Module, broken: Broken) -> bool:

@@ -150,7 +150,7 @@ def _of_quotes(module: Module) -> Iterator[Finding]:
     if _stores_its_path(module):
         texts[_FOLDER] = folder.path if folder.is_named else ""
     if type_of(module) == "SQLite":
-        # of MySQL's, servers.mends_of sees to these
+        # of MySQL's, the run's copy has none: see `servers.of_types`
         texts[_EXPERIMENT] = module.get(_EXPERIMENT)
         if _stores_its_path(module):
             texts[_FILE] = module.get(_FILE)

@@ -271,7 +271,7 @@ def _volumes(pipe: Pipeline) -> Iterator[Finding]:
 
     Source: cellprofiler_core 4.2.8.1, pipeline/_pipeline.py (prepare_run).
     """
-    if not any(m.get("Process as 3D?") == "Yes" for m in pipe.named("NamesAndTypes")):
+    if not pipe.is_3d:
         return
     for module in every_module(pipe):
         if module.name in FLAT:

@@ -1,4 +1,4 @@
-"""Which modules are plugins, and where each is to be had.
+"""Which modules are plugins, and where to get each.
 
 Source: the folders of these repositories in November 2026; of a module that stands in several
 folders, the one that fits CellProfiler 4 best counts.
@@ -58,7 +58,7 @@ _FILES = {
 
 
 def source_of(module: str) -> str:
-    """Say where a plugin is to be had: its file, and the repository; "" where it is not known."""
+    """Say where to get a plugin: its file, and the repository; "" where it is not known."""
     if module.casefold() not in _FILES:
         return ""
     repository, folder, file = _FILES[module.casefold()]

@@ -27,6 +27,8 @@ NO_OUTPUT = Code(
 CODES = (ONE_LINE, CUT_OFF, COUNT, NO_OUTPUT)
 
 _SHOWN = 5
+# Of its own, a macro may write anything.
+_WRITERS = (*OUTPUT_FOLDERS, "RunImageJMacro")
 
 
 def of_whole(pipe: Pipeline) -> Iterator[Finding]:
@@ -72,7 +74,7 @@ def _cut_within(pipe: Pipeline) -> str:
     """Say what the last module lacks, where CellProfiler knows how many settings it has."""
     written, read = pipe.written, pipe.content
     end = written.lines[-1]
-    if not end.endswith(("\n", "\r")) and ":" not in end:
+    if end.strip() and not end.endswith(("\n", "\r")) and ":" not in end:
         return f"its last line is just {end.strip()!r}"
     if end.endswith(("\n", "\r")) or len(written.every) != len(read.blocks):
         return ""
@@ -102,7 +104,7 @@ def _miscounted(pipe: Pipeline, counted: int, there: list[Block]) -> Finding:
 
 def of_output(pipe: Pipeline) -> Iterator[Finding]:
     """Find out whether any module writes; of a plugin that is not known."""
-    if not any(m.name in OUTPUT_FOLDERS or m.name not in REVISIONS for m in pipe.modules):
+    if not any(m.name in _WRITERS or m.name not in REVISIONS for m in pipe.modules):
         remedy = "add SaveImages or ExportToSpreadsheet, or enable it"
         read, there = len(pipe.written.blocks), len(pipe.written.every)
         if read < there:

@@ -34,6 +34,7 @@ from bpcp.publish import clear, move, publish, sha256
 from bpcp.workspace import Json, Workspace, hold, of_status, read_json, write_json
 
 _Made = TypeVar("_Made")
+_PLAN_AGAIN = "plan again: the same ./run_analysis_pipeline.sh command does"
 
 
 class Stopped(BaseException):
@@ -46,7 +47,7 @@ def load(workspace: Workspace, chunk_id: str) -> Task:
     Raises
     ------
     BpcpError
-        66 where the run has no such chunk; 75 where its plan was not written to the end.
+        66 where the run has no such chunk; 75 where its plan is not whole, or of an earlier bpcp.
     """
     paths = workspace.chunk(chunk_id)
     run, chunk = read_json(workspace.run), read_json(paths.chunk)
@@ -59,7 +60,13 @@ def load(workspace: Workspace, chunk_id: str) -> Task:
         raise BpcpError(
             Exit.STOPPED,
             f"chunk {chunk_id} and the pipeline in {workspace.status} are not of one plan",
-            "plan again: the same ./run_analysis_pipeline.sh command does",
+            _PLAN_AGAIN,
+        )
+    if "skips" not in run:
+        raise BpcpError(
+            Exit.STOPPED,
+            f"{workspace.status} was planned by an earlier version of bpcp, {run.get('bpcp')}",
+            _PLAN_AGAIN,
         )
     images = imagelist.read(paths.images)
     rows = images.rows[: chunk["image_sets"]]

@@ -150,7 +150,7 @@ def subject_of(argv: Sequence[str]) -> Subject:
     workspace = locate(args.dataset, args.pipeline)
     # only what it draws is read, and it says itself what of that is missing
     settings = replace(settings_of(args, workspace), check=False)
-    given = engine.read(args.pipeline, args.plugins_directory)
+    given = engine.read(args.pipeline, settings.plugins)
     vetted = vet(workspace, given, settings)
     pipe, sets = vetted.pipe, vetted.sets
     if sets.made:

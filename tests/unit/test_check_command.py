@@ -5,19 +5,20 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import batchfile
 import numpy as np
 import pytest
 import tifffile
-from conftest import EXPORT, IDENTIFY, ROOT, SAVE, Screen, load_data, pipeline_text, refused
+from conftest import EXPORT, FAKE, IDENTIFY, ROOT, SAVE, Screen, load_data, pipeline_text, refused
 from test_saved import NO, SINGLE, saves
 
 from bpcp import imagesets, mend, pipeline
 from bpcp.beside import Places
 from bpcp.check import __main__ as command
 from bpcp.check import all as everything
-from bpcp.check import files, rows
+from bpcp.check import files, rows, servers
 from bpcp.check import pipeline as of_pipe
 from bpcp.check.all import Asked, Checked
 from bpcp.check.findings import (
@@ -37,6 +38,7 @@ from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.mend import Mend
 from bpcp.pipeline import Pipeline
+from bpcp.probe import answer
 
 PIXELS = np.arange(20 * 16, dtype="uint16").reshape(20, 16)
 ERROR = Code("image-x", Severity.ERROR, "it is bad", by_image_set=True)
@@ -519,6 +521,7 @@ def alone(
 def lone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A pipeline that lies anywhere, and that CellProfiler loads."""
     monkeypatch.setattr(of_pipe, "loads", lambda *_, **__: [])
+    monkeypatch.setenv("BPCP_CELLPROFILER", str(FAKE))
     rules = "    Rules file location:Elsewhere...|/x\n    Rules file name:rules.txt\n"
     flag = "\nFlagImage:[module_num:2|enabled:True|wants_pause:False]\n    Flag is based on:Rules\n"
     save = SAVE + "    Output file location:Elsewhere...|/y/masks\n"
@@ -529,6 +532,25 @@ def lone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     parts = (smooth.format("True"), smooth.format("False"), flag + rules, total, save, EXPORT)
     path.write_text(pipeline_text(load_data(keys="Plate"), *parts))
     return path
+
+
+def test_by_itself_no_server_is_asked(
+    lone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: object) -> NoReturn:
+        raise AssertionError
+
+    monkeypatch.setattr(servers, "try_out", ask)
+    # which CellProfiler itself may do without: chunks write SQLite
+    lacking = answer.Broken("ExportToDatabase", "2-D", ((("Database type", 0), "MySQL"),), "x")
+    monkeypatch.setattr(answer, "of_this", lambda: answer.Answer({}, 1, 1, (lacking,)))
+    database = "\nExportToDatabase:[module_num:8|enabled:True|wants_pause:False]\n"
+    database += "    Database type:MySQL\n    Database host:nowhere.invalid\n"
+    database += "    Name the SQLite database file:a.db\n"
+    lone.write_text(lone.read_text() + database)
+    _, out, _ = alone(lone, capsys)
+    assert any("pipeline-mysql:" in line for line in out)
+    assert not any(re.search("mysql-server|module-broken", line) for line in out)
 
 
 def test_a_pipeline_by_itself(lone: Path, capsys: pytest.CaptureFixture[str]) -> None:

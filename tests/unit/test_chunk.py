@@ -290,6 +290,19 @@ def test_an_unknown_chunk_is_66(screen: Screen) -> None:
     refused(Exit.NO_INPUT, "no chunk nope", chunk.load, screen.workspace, "nope")
 
 
+def test_a_run_of_an_earlier_version_is_planned_again(screen: Screen) -> None:
+    screen.fill(1)
+    screen.plan("-q")
+    run = screen.run_json()
+    del run["skips"], run["modules"]
+    write_json(screen.workspace.run, run)
+    name = next(screen.workspace.chunks.iterdir()).name
+    error = refused(Exit.STOPPED, "earlier version of bpcp", chunk.load, screen.workspace, name)
+    assert "run_analysis_pipeline.sh" in error.todo
+    screen.plan("-q")
+    assert chunk.load(screen.workspace, name).run["skips"] == []
+
+
 def test_an_orphan_is_ended(
     screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

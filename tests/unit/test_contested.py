@@ -80,6 +80,28 @@ def test_chunks_that_lie_across_each_other_are_told_apart_by_names(tree: Tree) -
     assert there(tree, "p.png") == b"p of c1"
 
 
+@pytest.mark.parametrize(
+    ("processed", "untold", "told"),
+    [(None, b"2", b"2"), ([2, 4, 1, 3], b"1", b"1"), ([1, 2, 4, 3], b"1", b"2")],
+)
+def test_image_sets_are_saved_as_they_are_processed(
+    tree: Tree, processed: list[int] | None, untold: bytes, told: bytes
+) -> None:
+    """Where the list numbers its groups, that is not the order of the ImageNumbers."""
+    run = {"group_sizes": [2, 2], "columns": {"FileName_DNA": "TEXT"}, "root": "/"}
+    write_json(tree.workspace.run, {**run, "image_sets": 4, "processed": processed})
+    # the list tells who saves o.png, and nothing of a.png
+    for chunk, numbers, files, content in (
+        ("c1", [1, 3], "ox", b"1"),
+        ("c2", [2, 4], "yo", b"2"),
+    ):
+        tree.add(numbers, N, {"a.png": content, "o.png": content})
+        listed = [(f"{name}.tif",) for name in files]
+        imagelist.write(tree.workspace.chunk(chunk).images, ("FileName_DNA",), listed)
+    tree.merge()
+    assert (there(tree, "a.png"), there(tree, "o.png")) == (untold, told)
+
+
 def test_a_file_that_is_nowhere_any_more_is_made_again(tree: Tree) -> None:
     tree.add([2], N, {"o.png": b"the last"})
     tree.add([1], N, {"o.png": b"first"})

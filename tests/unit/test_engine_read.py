@@ -117,6 +117,12 @@ def test_fewer_settings_are_not_enough(home: Path, end: str) -> None:
     assert "pipeline-cut-off" not in codes(read(home, fewer, text(NEW, WHOLE)))
 
 
+@pytest.mark.parametrize("end", ["    ", "\t", "\n    "])
+def test_blanks_behind_the_last_line(home: Path, end: str) -> None:
+    pipe = read(home, text(NEW, WHOLE) + end, text(NEW, WHOLE))
+    assert "pipeline-cut-off" not in codes(pipe)
+
+
 def test_a_last_line_that_is_no_setting(home: Path) -> None:
     pipe = read(home, text(NEW, EXPORT + "    Export all"))
     (finding,) = of_pipeline(pipe, None)

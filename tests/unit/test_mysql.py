@@ -28,6 +28,7 @@ from bpcp.database.server import Server, is_waiting, password, try_out, waiting_
 from bpcp.errors import Exit
 from bpcp.mend import mended, unmended
 from bpcp.pipeline import Kind, Module
+from bpcp.probe import answer
 from bpcp.settings import Settings
 from bpcp.workspace import write_json
 
@@ -211,6 +212,20 @@ def vetted(screen: Screen, pipe: pipeline.Pipeline) -> vet.Vetted:
     # a quote in the folder where processes work would break SQLite's statements
     settings = Settings(None, (), 2, True, screen.base, Path(tempfile.gettempdir()))
     return vet.vet(screen.workspace, pipe, settings)
+
+
+def test_a_cellprofiler_without_mysqlclient_will_do(
+    screen: Screen, db: MariaDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = screened(screen, db)
+    for kind in ("MySQL", "SQLite"):
+        lacking = answer.Broken("ExportToDatabase", "2-D", ((("Database type", 0), kind),), "x")
+        found = answer.Answer({}, 1, 1, (lacking,))
+        monkeypatch.setattr(answer, "of_this", lambda found=found: found)
+        if kind == "MySQL":
+            assert vetted(screen, pipe).mends
+        else:
+            refused(Exit.MALFORMED_INPUT, "does not work with", vetted, screen, pipe)
 
 
 # on a port where nothing listens

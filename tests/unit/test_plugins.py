@@ -63,10 +63,15 @@ def test_each_cellprofiler_is_given_the_folder(
     """Also relative, as a user types it; and models that plugins keep at home are found."""
     monkeypatch.setenv("CELLPOSE_LOCAL_MODELS_PATH", "/models")
     monkeypatch.chdir(screen.base)
+    saving: list[list[str]] = []
+    monkeypatch.setattr(cellprofiler, "saved", lambda argv, *_: saving.append(argv))
     option = ["--plugins-directory", "my plugins"]
     assert check.main([*screen.arguments("--no-images"), *option]) == Exit.OK
     screen.all("--chunk-size", "2", *option)
     assert profile.main(screen.arguments("-q", "--samples", "2", *option)) == Exit.OK
+    # the one that saves an old pipeline again starts in a folder of its own
+    assert len(saving) >= 3
+    assert all(argv[-2:] == ["--plugins-directory", str(folder)] for argv in saving)
     started = watched()
     kinds = {"--version": 0, "--measurements": 0, "-r": 0}
     for argv, environ in started:

@@ -159,7 +159,7 @@ def test_what_was_measured_without_a_check_is_taken_back_where_it_was_bad(
     assert status.gather(plate.workspace).done == 6
     planned(plate)
     words = said(capsys)
-    assert "bad images were measured before: 1 chunks run again" in words
+    assert "image sets that fail now were measured before: 1 chunks run again" in words
     plate.ran()
     plate.run()
     found = status.gather(plate.workspace)

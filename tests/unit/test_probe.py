@@ -179,6 +179,14 @@ def test_a_volume_is_another_matter() -> None:
     assert [f.place for f in of_broken(solid, known)] == ["module 3, MedianFilter"]
 
 
+def test_a_plugin_of_the_same_name_takes_a_modules_place(tmp_path: Path) -> None:
+    pipe = piped(module("MeasureGranularity"))
+    (tmp_path / "other.py").touch()
+    assert len(list(of_broken(pipe, recorded(), tmp_path))) == 1
+    (tmp_path / "measuregranularity.py").touch()
+    assert list(of_broken(pipe, recorded(), tmp_path)) == []
+
+
 def test_nothing_is_claimed_where_nothing_is_known() -> None:
     assert list(of_broken(piped(module("MeasureGranularity")), None)) == []
 

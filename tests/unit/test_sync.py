@@ -96,14 +96,16 @@ def test_nothing_of_this_machine_alone_is_sent(
 ) -> None:
     screen.run()
     screen.merge()
-    for name in ("lock", "fetching", "fetched.log", "uploaded.json", "attempts/x", "fetched/y"):
+    names = ("lock", "fetching", "fetched.log", "uploaded.json", "attempts/x", "fetched/y")
+    for name in (*names, "turn-here", "gpu-0-here"):
         path = screen.workspace.status / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
     place.send_all(complete=True)
     sent = keys(bucket, "status/plate 1/measure/")
     assert {"run.json", "plan.json", "merged.json", "pipeline.cppipe"} <= sent
-    assert not [k for k in sent if k.startswith(("lock", "fetch", "uploaded", "attempts", "."))]
+    own = ("lock", "fetch", "uploaded", "attempts", "turn", "gpu", ".")
+    assert not [k for k in sent if k.startswith(own)]
     assert not [k for k in sent if k.endswith(("/lock", "running.json"))]
 
 
