@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.images import channels, doubled, illum, natural, ready, report, write
@@ -140,6 +141,9 @@ def _placed(
         say(f"  {report.understood(placer.shown(image.folder, image.file), image)}")
     if left_out:
         say(f"left out: {report.some(left_out)}")
+    idle = [pattern for pattern in args.exclude if pattern not in found.fitting]
+    why = "fits no file: the whole path below SOURCE counts"
+    say.wrong(f"--exclude {quote(pattern)} {why}" for pattern in idle)
     return placed, placer
 
 
