@@ -81,9 +81,11 @@ def of_saving(
         if clashes := lost.get(id(saver)):
             files = "file" if len(clashes) == 1 else "files"
             names = len({clash.name for clash in clashes})
+            # what is skipped saves nothing
+            most = "up to " if _may_be_skipped(pipe, saver.module) else ""
             what = (
                 f"{_both(saver, clashes[0], images, unit)}; the later one's stays:"
-                f" {len(clashes):,} {files} of {len(clashes) + names:,} will be overwritten"
+                f" {most}{len(clashes):,} {files} of {len(clashes) + names:,} will be overwritten"
             )
             lines = _lines([clash.earlier for clash in clashes], images)
             found_here.append(Finding(OVERWRITTEN, place(saver.module), what, _TO_DO, lines))
@@ -142,8 +144,8 @@ def _not_overwritten(
         return
     what = (
         f"{_both(saver, clashes[0], images, unit)}, and '{_NO}' is No: unless one of them is"
-        f" skipped before, the earlier one's stays, and the later one fails; {len(clashes):,} of"
-        " them"
+        " skipped before, one process ends with an error at the later one; a run analyses it by"
+        f" itself, and keeps the earlier one's file; up to {len(clashes):,} of them"
     )
     lines = _lines([clash.later for clash in clashes], images)
     yield Finding(OVERWRITTEN, place(saver.module), what, remedy, lines)

@@ -116,6 +116,9 @@ def test_where_the_first_may_be_skipped_nothing_is_certain(before: str) -> None:
     (finding,) = findings(piped(before, saves(NO), EXPORT), images)
     assert finding.code is OVERWRITTEN and not errors([finding])
     assert "unless one of them is skipped before" in finding.what
+    assert finding.what.endswith("keeps the earlier one's file; up to 1 of them")
+    (finding,) = findings(piped(before, saves(), EXPORT), images)
+    assert finding.what.endswith("up to 1 file of 2 will be overwritten")
     pipe = piped(saves(NO), before, EXPORT)
     assert [f.code for f in findings(pipe, images)] == [REFUSED]
 
