@@ -174,8 +174,8 @@ def run(
             # what does not load comes before what follows of it, and after why it does not
             is_cut = any(f.code is CUT_OFF for f in findings)
             unloadable = loading.result()
-            if any(f.code is PATH_MISSING for f in findings):
-                # what CellProfiler can't load is that file
+            if is_cut or any(f.code is PATH_MISSING for f in findings):
+                # what CellProfiler can't load is that file, or the end that is missing
                 unloadable = [f for f in unloadable if f.code is not UNLOADABLE]
             if errors(unloadable) and not pipe.reads_list:
                 # that CellProfiler made no image set only follows

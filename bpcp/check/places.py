@@ -215,7 +215,7 @@ def _missing(
     what = f"no such file here: {path}"
     if folder.kind != ELSEWHERE:
         what += f"; it looks for {name} in the {folder}"
-        what += "" if where and where.named else ", which is the home folder by itself"
+        what += "" if where and where.named else ", which is the home folder without -i"
     yield Finding(PATH_MISSING, place(module), what, remedy)
 
 
