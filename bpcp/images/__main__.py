@@ -122,6 +122,9 @@ def _placed(
 ) -> tuple[Placed, Placer]:
     """List the source and place its files."""
     store.add_files(ticking(found, "files listed"))
+    idle = [pattern for pattern in args.exclude if pattern not in found.fitting]
+    why = "fits no file: the whole path below SOURCE counts"
+    say.wrong(f"--exclude {quote(pattern)} {why}" for pattern in idle)
     left_out = [f"{number:,} {what}" for what, number in found.skipped.most_common()]
     if not store.count_files():
         beside = f"; there are {', '.join(left_out)}" if left_out else ""
@@ -141,9 +144,6 @@ def _placed(
         say(f"  {report.understood(placer.shown(image.folder, image.file), image)}")
     if left_out:
         say(f"left out: {report.some(left_out)}")
-    idle = [pattern for pattern in args.exclude if pattern not in found.fitting]
-    why = "fits no file: the whole path below SOURCE counts"
-    say.wrong(f"--exclude {quote(pattern)} {why}" for pattern in idle)
     return placed, placer
 
 

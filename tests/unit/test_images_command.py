@@ -535,6 +535,9 @@ def test_a_pattern_that_fits_no_file_is_named(
     assert main([*source, "--exclude", "*_A02_*", "--exclude", "P1_A01_*"]) == Exit.OK
     said = capsys.readouterr().err.strip()
     assert said == "--exclude 'P1_A01_*' fits no file: the whole path below SOURCE counts"
+    # also where something else is wrong, and it may be why
+    refused(Exit.NO_INPUT, "2 excluded", main, [*source, "--exclude", "*", "--exclude", "p1/*"])
+    assert "--exclude 'p1/*' fits no file" in capsys.readouterr().err
 
 
 def test_what_is_excluded_in_a_list_of_files_is_a_whole_path(tmp_path: Path) -> None:
