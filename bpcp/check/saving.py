@@ -93,6 +93,21 @@ def of_saving(
     return found_here
 
 
+def of_any_list(pipe: Pipeline, where: Places) -> Iterator[Finding]:
+    """Find modules that give what they save one name, whatever the image list holds."""
+    for saver in savers(pipe, Named((), {}, 0, where)):
+        name = saver.name((), 1)
+        if saver.moment is not Moment.EVERY or name != saver.name((), 2):
+            continue
+        if saver.overwrites:
+            what = f"every image set saves {name}, and only the last one's stays"
+            remedy = _TO_DO
+        else:
+            what = f"every image set saves {name}, and '{_NO}' is No: the second one fails"
+            remedy = f"{_TO_DO}; or set '{_NO}' to Yes"
+        yield Finding(OVERWRITTEN, place(saver.module), what, remedy)
+
+
 def _walk(
     every: Sequence[Saver], rows: Sequence[Row], groups: Sequence[Row], order: Sequence[int]
 ) -> tuple[_Clashes, _Clashes]:

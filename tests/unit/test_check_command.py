@@ -588,6 +588,16 @@ def test_what_only_a_plugin_reads_is_wanted(lone: Path, capsys: pytest.CaptureFi
     assert "  the list needs: FileName_DNA" in alone(lone, capsys)[1]
 
 
+def test_one_name_for_all_is_said_without_a_list(
+    lone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single = saves(SINGLE, "Enter single file name:o", "Output file location:Elsewhere...|/y")
+    lone.write_text(pipeline_text(load_data(), single, EXPORT))
+    code, out, _ = alone(lone, capsys)
+    assert code == Exit.OK
+    assert any("every image set saves y/o.png" in line for line in out)
+
+
 def test_the_tables_of_a_server_are_no_file(
     lone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
