@@ -41,9 +41,10 @@
 #                           count as failed, and the rest is analysed
 #       --map OLD=NEW       folders that the list names by another machine's paths;
 #                           may be given many times
-#   -i, --input-folder DIR  CellProfiler's Default Input Folder, for pipelines that
-#                           read rules, models or CSVs from there; it is not searched
-#                           for images (default: as CellProfiler, the home folder)
+#   -i, --input-folder DIR  CellProfiler's Default Input Folder, for pipelines
+#                           that read rules, models or CSVs from there; it is not
+#                           searched for images (default: as CellProfiler, the
+#                           home folder)
 #       --input URL         s3://BUCKET/PREFIX: where images are that are not here.
 #                           The prefix's tree stands for the root of the images;
 #                           they are fetched ahead, verified, and removed when done
@@ -79,10 +80,10 @@
 #   -h, --help              this
 #
 # Environment: PATHNAME_BASENAME, the root of image folders that are relative
-# (default: <base>); BPCP_CELLPROFILER, another CellProfiler command to use; MYSQL_PWD,
-# or BPCP_MYSQL_DEFAULTS, a file as ~/.my.cnf, for ExportToDatabase to MySQL; the
-# AWS_ variables that the AWS CLI knows. On a spot instance its two-minute notice is
-# watched for: no new chunks, what is done goes to the bucket, exit 75.
+# (default: <base>); BPCP_CELLPROFILER, another CellProfiler command to use;
+# MYSQL_PWD, or BPCP_MYSQL_DEFAULTS, a file as ~/.my.cnf, for ExportToDatabase to
+# MySQL; the AWS_ variables that the AWS CLI knows. On a spot instance its two-minute
+# notice is watched for: no new chunks, what is done goes to the bucket, exit 75.
 #
 # Exit status: 0 all done; 1 some image sets failed, they are listed, or the run was
 # given up, or the result does not add up; 64 wrong command line; 65 malformed

@@ -17,9 +17,10 @@
 #                           make it again, whatever did not change
 #       --map OLD=NEW       folders that the list names by another machine's paths;
 #                           may be given many times
-#   -i, --input-folder DIR  CellProfiler's Default Input Folder, for pipelines that
-#                           read rules, models or CSVs from there; it is not searched
-#                           for images (default: as CellProfiler, the home folder)
+#   -i, --input-folder DIR  CellProfiler's Default Input Folder, for pipelines
+#                           that read rules, models or CSVs from there; it is not
+#                           searched for images (default: as CellProfiler, the
+#                           home folder)
 #       --plugins-directory DIR
 #                           the folder of the plugins that the pipeline uses
 #   -q, --quiet             say nothing but what is wrong

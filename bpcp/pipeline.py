@@ -246,7 +246,7 @@ def _output_folder(module: Module) -> str:
     raise BpcpError(
         Exit.MALFORMED_INPUT,
         f"ExportToSpreadsheet (module {module.number}) writes to: {kind} {folder}".rstrip(),
-        "set its Output file location to Default Output Folder, or a sub-folder of it",
+        "set its 'Output file location' to Default Output Folder, or a sub-folder of it",
     )
 
 

@@ -23,7 +23,8 @@ def checked(folder: Path) -> Path:
         66 where it is no folder, or has no plugin.
     """
     if not folder.is_dir():
-        raise BpcpError(Exit.NO_INPUT, f"{PLUGINS_DIRECTORY} {folder}: not a folder")
+        what = "not a folder" if folder.exists() else "no such folder"
+        raise BpcpError(Exit.NO_INPUT, f"{PLUGINS_DIRECTORY} {folder}: {what}")
     if next(folder.glob(_PLUGIN), None) is None:
         below = next(iter(sorted(folder.glob(f"*/{_PLUGIN}"))), None)
         raise BpcpError(

@@ -155,9 +155,8 @@ def _input_folder(asked: str) -> Path | None:
     if not asked:
         return None
     if not Path(asked).is_dir():
-        raise BpcpError(
-            Exit.NO_INPUT, f"-i {asked}: no such folder", "images in a bucket are named by --input"
-        )
+        todo = "images in a bucket are named by --input" if "://" in asked else ""
+        raise BpcpError(Exit.NO_INPUT, f"-i {asked}: no such folder", todo)
     # as CellProfiler would spell it in paths
     return Path(os.path.abspath(asked))  # noqa: PTH100
 

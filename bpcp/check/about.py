@@ -8,15 +8,18 @@ from contextlib import suppress
 from bpcp import binding
 from bpcp.beside import Folder
 from bpcp.check import names, places
-from bpcp.check.modules import INPUT_FILES, holds, images_read, objects_read, place
+from bpcp.check.modules import INPUT_FILES, REVISIONS, holds, images_read, objects_read, place
 from bpcp.database import file as database
+from bpcp.database.server import Server, is_waiting
 from bpcp.errors import BpcpError
-from bpcp.pipeline import Kind, Pipeline
+from bpcp.pipeline import Kind, Module, Pipeline
 from bpcp.workspace import Json
 
 # A longer list has a line for each.
 _ON_A_LINE = 3
 _SHOWN = 20
+# The label in cellprofiler_core's ImageProcessing and ObjectProcessing, on which plugins build.
+_INPUT = "Select the input image"
 _KINDS = {Kind.TEXT: "pipeline", Kind.PROJECT: "project", Kind.BATCH: "batch file"}
 
 
@@ -41,9 +44,16 @@ def of_file(pipe: Pipeline) -> Json:
 
 def _images(pipe: Pipeline) -> list[str]:
     if pipe.reads_list:
-        return list(names.from_list(pipe, images_read))
+        return list(names.from_list(pipe, _images_read))
     given = (n for m in pipe.named("NamesAndTypes") for n in m.all("Name to assign these images"))
     return list(dict.fromkeys(given))
+
+
+def _images_read(module: Module) -> Iterator[str]:
+    """Name the images that a module reads, plugins included as far as their labels say."""
+    yield from images_read(module)
+    if module.name not in REVISIONS:
+        yield from module.all(_INPUT)
 
 
 def _files(pipe: Pipeline) -> Iterator[str]:
@@ -61,7 +71,7 @@ def _writes(pipe: Pipeline) -> Iterator[str]:
     # where there are none, a finding says why
     with suppress(BpcpError):
         yield from (table.path for table in pipe.tables())
-    yield from (database.path_of(m) for m in pipe.named("ExportToDatabase"))
+    yield from map(_database, pipe.named("ExportToDatabase"))
     for module, _, folder in places.outputs(pipe):
         if module.name.startswith("ExportTo"):
             continue
@@ -70,6 +80,12 @@ def _writes(pipe: Pipeline) -> Iterator[str]:
             saved = module.get("Select the image to save"), module.get("Saved file format")
             what = " as ".join(filter(None, saved)) or what
         yield f"{what} to {_where(folder)} ({place(module)})"
+
+
+def _database(module: Module) -> str:
+    path = database.path_of(module)
+    is_served = database.type_of(module) == "MySQL" or is_waiting(path)
+    return f"MySQL {Server.of(module)}" if is_served else path
 
 
 def _where(folder: Folder) -> str:

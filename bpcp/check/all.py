@@ -178,15 +178,15 @@ def run(
             # what does not load comes before what follows of it, and after why it does not
             is_cut = any(f.code is CUT_OFF for f in findings)
             unloadable = loading.result()
-            if any(f.code is PATH_MISSING for f in findings):
-                # what CellProfiler can't load is that file
+            if is_cut or any(f.code is PATH_MISSING for f in findings):
+                # what CellProfiler can't load is that file, or the end that is missing
                 unloadable = [f for f in unloadable if f.code is not UNLOADABLE]
             if errors(unloadable) and not pipe.reads_list:
                 # that CellProfiler made no image set only follows
                 findings = [f for f in findings if f.code is not NO_IMAGE_SET]
             at = len(findings) if is_cut else 0
             findings[at:at] = unloadable
-    if images is not None and not given:
+    if not given and (images is not None or asked.alone):
         findings += _saved(pipe, images, settings, findings)
     if not asked.mend:
         findings = unmended(findings)
@@ -194,15 +194,18 @@ def run(
 
 
 def _saved(
-    pipe: Pipeline, images: ImageList, settings: Settings, findings: list[Finding]
+    pipe: Pipeline, images: ImageList | None, settings: Settings, findings: list[Finding]
 ) -> list[Finding]:
-    """Find names that image sets save twice, of those that can be analysed."""
+    """Find names that image sets save twice, of those that can be analysed; or of any."""
     if not any(pipe.named(name) for name in saved.MODULES):
         return []
+    ready = mended(pipe, [m for finding in findings for m in finding.mends])
+    where = beside.places(pipe, settings)
+    if images is None:
+        return list(saving.of_any_list(ready, where))
     bad = bad_lines(findings)
     good = images.only([i for i, line in enumerate(images.lines) if line not in bad])
-    ready = mended(pipe, [m for finding in findings for m in finding.mends])
-    return saving.of_saving(ready, good, beside.places(pipe, settings))
+    return saving.of_saving(ready, good, where)
 
 
 def _found_by_cellprofiler(

@@ -203,7 +203,7 @@ def of_files(images: ImageList, root: Path, how: How | None = None) -> tuple[lis
         findings += _differing(images, root, looked)
     for what, count in not_checked.items():
         files = "1 file" if count == 1 else f"{count:,} files"
-        findings.append(Finding(NOT_CHECKED, what, f"{files} {what}: not looked into", "nothing"))
+        findings.append(Finding(NOT_CHECKED, what, f"{files} {what}: not looked into", ""))
     return findings, len(used)
 
 

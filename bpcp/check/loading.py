@@ -173,8 +173,10 @@ def _unknown(pipe: Pipeline, module: Module, cause: str, plugins: Path | None) -
         return Finding(UNKNOWN, place(module), gone.rstrip("."), "put another in its place")
     folded = {name.casefold(): name for name in REVISIONS}
     near = difflib.get_close_matches(module.name.casefold(), folded, 3)
-    remedy = f"spelled like it: {', '.join(folded[n] for n in near)}. " if near else ""
-    remedy += f"If it is a plugin: {_OPTION} DIR" if not off else "Delete it from the pipeline"
+    remedy = f"spelled like it: {', '.join(folded[n] for n in near)}; " if near else ""
+    # the file is called as the module, or CellProfiler does not find it there
+    where = f"put {module.name.lower()}.py into {plugins}" if plugins else f"{_OPTION} DIR"
+    remedy += "delete it from the pipeline" if off else f"if it is a plugin: {where}"
     return Finding(UNKNOWN, place(module), what, remedy)
 
 

@@ -90,7 +90,7 @@ NUMBERS = Code(
     "an image set's number reaches more than the tables, so each process reads the whole list",
 )
 OVERWRITE = Code(
-    "pipeline-overwrite-no", Severity.NOTE, "overwriting is off, which means nothing in a run"
+    "pipeline-overwrite-no", Severity.NOTE, "overwriting is off, and an earlier result stops no run"
 )
 PREFIX = Code("pipeline-prefix", Severity.NOTE, "the tables' names begin with a prefix")
 NO_TABLES = Code(
@@ -302,7 +302,7 @@ def _exports(pipe: Pipeline) -> Iterator[Finding]:
                 DATABASE,
                 place(module),
                 "each process writes a SQLite file of its own, and bpcp makes one of them",
-                "nothing",
+                "",
             )
 
 
@@ -420,6 +420,9 @@ def _numbers(pipe: Pipeline) -> Iterator[Finding]:
 
 def _overwriting(pipe: Pipeline) -> Iterator[Finding]:
     for module in pipe.modules:
+        if module.name == "ExportToDatabase" and type_of(module) != "SQLite":
+            # there it decides about the server's tables; see `servers`
+            continue
         if any(key in _OVERWRITE and value in _NEVER for key, value in module.settings):
             yield Finding(
                 OVERWRITE,

@@ -47,7 +47,7 @@ ESCAPED = Code(
 )
 CODES = (OUTPUT_ELSEWHERE, PATH_MISSING, PLUGIN_PATH, DEFAULT_INPUT, READS_OUTPUT, ESCAPED)
 
-_TO_OUT = f"set its {{}} to {OUT}, or a sub-folder of it"
+_TO_OUT = f"set its '{{}}' to {OUT}, or a sub-folder of it"
 # Folders are parted by "/", or by "\" in a pipeline made on Windows, where no tag follows.
 _PARTING = re.compile(r"/+|\\+(?!g<)")
 # Two backslashes are one to CellProfiler, and what follows is no tag.
@@ -179,7 +179,7 @@ def _missing(
             READS_OUTPUT,
             place(module),
             f"it reads {name} from the {folder}, which is empty as each process starts",
-            f"put the file elsewhere, and set its {label} to {ELSEWHERE}",
+            f"put the file elsewhere, and set its '{label}' to {ELSEWHERE}",
         )
         return
     inputs = (IN, BELOW_IN)
@@ -192,7 +192,7 @@ def _missing(
                 DEFAULT_INPUT,
                 place(module),
                 f"it reads {name} from the {folder}, which the run is not told",
-                f"name the folder: -i DIR; or set its {label} to {ELSEWHERE}",
+                f"name the folder: -i DIR; or set its '{label}' to {ELSEWHERE}",
             )
             return
         # where a relative one starts only the run knows
@@ -207,15 +207,15 @@ def _missing(
     if there:
         return
     if folder.kind == ELSEWHERE:
-        remedy = f"copy it here, and set its {label}"
+        remedy = f"copy it here, and set its '{label}'"
     elif where and where.named:
-        remedy = f"put it there, or name the folder that holds it: -i DIR; or set its {label}"
+        remedy = f"put it there, or name the folder that holds it: -i DIR; or set its '{label}'"
     else:
-        remedy = f"name the folder that holds it: -i DIR; or set its {label} to {ELSEWHERE}"
+        remedy = f"name the folder that holds it: -i DIR; or set its '{label}' to {ELSEWHERE}"
     what = f"no such file here: {path}"
     if folder.kind != ELSEWHERE:
         what += f"; it looks for {name} in the {folder}"
-        what += "" if where and where.named else ", which is the home folder by itself"
+        what += "" if where and where.named else ", which is the home folder without -i"
     yield Finding(PATH_MISSING, place(module), what, remedy)
 
 

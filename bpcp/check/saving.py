@@ -81,14 +81,31 @@ def of_saving(
         if clashes := lost.get(id(saver)):
             files = "file" if len(clashes) == 1 else "files"
             names = len({clash.name for clash in clashes})
+            # what is skipped saves nothing
+            most = "up to " if _may_be_skipped(pipe, saver.module) else ""
             what = (
                 f"{_both(saver, clashes[0], images, unit)}; the later one's stays:"
-                f" {len(clashes):,} {files} of {len(clashes) + names:,} will be overwritten"
+                f" {most}{len(clashes):,} {files} of {len(clashes) + names:,} will be overwritten"
             )
             lines = _lines([clash.earlier for clash in clashes], images)
             found_here.append(Finding(OVERWRITTEN, place(saver.module), what, _TO_DO, lines))
         found_here += _not_overwritten(pipe, saver, refused.get(id(saver), []), images, unit)
     return found_here
+
+
+def of_any_list(pipe: Pipeline, where: Places) -> Iterator[Finding]:
+    """Find modules that give what they save one name, whatever the image list holds."""
+    for saver in savers(pipe, Named((), {}, 0, where)):
+        name = saver.name((), 1)
+        if saver.moment is not Moment.EVERY or name != saver.name((), 2):
+            continue
+        if saver.overwrites:
+            what = f"every image set saves {name}, and only the last one's stays"
+            remedy = _TO_DO
+        else:
+            what = f"every image set saves {name}, and '{_NO}' is No: the second one fails"
+            remedy = f"{_TO_DO}; or set '{_NO}' to Yes"
+        yield Finding(OVERWRITTEN, place(saver.module), what, remedy)
 
 
 def _walk(
@@ -142,8 +159,8 @@ def _not_overwritten(
         return
     what = (
         f"{_both(saver, clashes[0], images, unit)}, and '{_NO}' is No: unless one of them is"
-        f" skipped before, the earlier one's stays, and the later one fails; {len(clashes):,} of"
-        " them"
+        " skipped before, one process ends with an error at the later one; a run analyses it by"
+        f" itself, and keeps the earlier one's file; up to {len(clashes):,} of them"
     )
     lines = _lines([clash.later for clash in clashes], images)
     yield Finding(OVERWRITTEN, place(saver.module), what, remedy, lines)

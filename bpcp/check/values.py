@@ -47,7 +47,8 @@ def of_values(images: ImageList, group_keys: Sequence[str]) -> Iterator[Finding]
         The metadata tags by which the pipeline groups.
     """
     if earlier := [name for name in images.header if _MEASURED.fullmatch(name)]:
-        more = f" and {len(earlier) - 1:,} more columns" if len(earlier) > 1 else ""
+        count = len(earlier) - 1
+        more = f" and {count:,} more column{'s' if count > 1 else ''}" if count else ""
         yield Finding(
             EARLIER_RUN,
             f"line 1, {earlier[0]}",

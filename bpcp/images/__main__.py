@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.images import channels, doubled, illum, natural, ready, report, write
@@ -121,6 +122,9 @@ def _placed(
 ) -> tuple[Placed, Placer]:
     """List the source and place its files."""
     store.add_files(ticking(found, "files listed"))
+    idle = [pattern for pattern in args.exclude if pattern not in found.fitting]
+    why = "fits no file: the whole path below SOURCE counts"
+    say.wrong(f"--exclude {quote(pattern)} {why}" for pattern in idle)
     left_out = [f"{number:,} {what}" for what, number in found.skipped.most_common()]
     if not store.count_files():
         beside = f"; there are {', '.join(left_out)}" if left_out else ""

@@ -50,6 +50,8 @@ class Walk:
         Folder and name of the instruments' index files met so far.
     exclude : sequence of str
         Shell patterns of paths below the root, or of whole paths in a list, to leave out.
+    fitting : set of str
+        Those of them that a file's path fitted so far.
     """
 
     root: str
@@ -58,6 +60,7 @@ class Walk:
     exclude: Sequence[str] = ()
     skipped: Counter[str] = field(default_factory=Counter)
     beside: list[File] = field(default_factory=list)
+    fitting: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[File]:
         """Give each image file: its folder and its name."""
@@ -80,7 +83,8 @@ class Walk:
         if self.exclude:
             path = f"{folder}/{name}"
             path = path.removeprefix(f"{self.root}/") if self.root else path
-            if any(fnmatchcase(path, pattern) for pattern in self.exclude):
+            if fits := [pattern for pattern in self.exclude if fnmatchcase(path, pattern)]:
+                self.fitting.update(fits)
                 self.skipped["excluded"] += 1
                 return False
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 -- a million times

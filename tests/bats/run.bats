@@ -82,7 +82,7 @@ END
   touch "$base/my plugins/callstripes.py"
   go --plugins-directory "$base/no such"
   assert_failure 66
-  [[ $stderr == *"--plugins-directory $base/no such: not a folder"* ]] || fail "$stderr"
+  [[ $stderr == *"--plugins-directory $base/no such: no such folder"* ]] || fail "$stderr"
   go --plugins-directory "$base/my plugins"
   assert_success
   echo 1 >"$base/my plugins/callstripes.py"

@@ -211,6 +211,8 @@ def test_the_option(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for options in (("-i", "in"), ("--input-folder=in/.",), ("-iin",)):
         assert asked(screen, *options).input_folder == tmp_path / "in"
     error = refused(Exit.NO_INPUT, "-i gone: no such folder", asked, screen, "-i", "gone")
+    assert not error.todo
+    error = refused(Exit.NO_INPUT, "no such folder", asked, screen, "-i", "s3://b/rules")
     assert "--input" in error.todo
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import EXPORT, FAKE, IDENTIFY, ROOT, SAVE, Screen, load_data, pipeline_text, refused
+from test_check_pipeline import database
 from test_saved import NO, SINGLE, saves
 
 from bpcp import imagesets, mend, pipeline
@@ -598,6 +599,50 @@ def test_a_list_of_files_is_not_asked_for(lone: Path, capsys: pytest.CaptureFixt
         "  writes:",
         "    files to Default Output Folder (module 3, SaveImages)",
     ]
+
+
+def test_what_only_a_plugin_reads_is_wanted(lone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = "\nRunAny:[module_num:2|enabled:True|x:1]\n    Select the input image:DNA\n"
+    plugin += "    Name the output image:Clean\n"
+    smooth = "\nSmooth:[module_num:3|enabled:True|x:1]\n    Select the input image:{}\n"
+    parts = plugin, smooth.format("DNA"), smooth.format("Clean"), EXPORT
+    lone.write_text(pipeline_text(load_data(), *parts))
+    assert "  the list needs: FileName_DNA" in alone(lone, capsys)[1]
+
+
+def test_one_name_for_all_is_said_without_a_list(
+    lone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single = saves(SINGLE, "Enter single file name:o", "Output file location:Elsewhere...|/y")
+    lone.write_text(pipeline_text(load_data(), single, EXPORT))
+    code, out, _ = alone(lone, capsys)
+    assert code == Exit.OK
+    assert any("every image set saves y/o.png" in line for line in out)
+
+
+def test_the_tables_of_a_server_are_no_file(
+    lone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(everything.servers, "of_servers", lambda *_: [])
+    served = database(kind="MySQL") + "    Database name:screens\n    Database host:lab\n"
+    lone.write_text(pipeline_text(load_data(), served, EXPORT))
+    for more in ((), ("--no-fix",)):
+        out = alone(lone, capsys, *more)[1]
+        writes = next(line for line in out if line.startswith("  writes: "))
+        assert "MySQL database screens on lab" in writes
+
+
+def test_a_pipeline_that_was_cut_off_is_said_once(
+    lone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unloadable = Finding(UNLOADABLE, "the pipeline", "CellProfiler can't load it", "correct it")
+    monkeypatch.setattr(of_pipe, "loads", lambda *_, **__: [unloadable])
+    text = pipeline_text("ModuleCount:2\n", load_data(), EXPORT)
+    lone.write_text(text)
+    assert "ERROR pipeline-unloadable" in "\n".join(alone(lone, capsys)[1])
+    lone.write_text(text[: text.rindex("\nExportToSpreadsheet")])
+    out = "\n".join(alone(lone, capsys)[1])
+    assert "ERROR pipeline-cut-off" in out and "pipeline-unloadable" not in out
 
 
 def test_a_batch_file_by_itself_brings_its_image_sets(

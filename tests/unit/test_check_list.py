@@ -164,6 +164,12 @@ def test_fires(tmp_path: Path, code: str) -> None:
     assert findings[0].remedy
 
 
+def test_one_more_column_is_one(tmp_path: Path) -> None:
+    text = "FileName_DNA,PathName_DNA,Count_Nuclei,ModuleError_01LoadData\na.tif,/x,3,0\n"
+    (finding,) = (f for f in found(tmp_path, text, "Plate") if f.code.name == "list-earlier-run")
+    assert "Count_Nuclei and 1 more column: " in finding.what
+
+
 def test_every_code_fires() -> None:
     assert set(FIRES) == {code.name for code in rows.CODES}
     assert set(values.CODES) < set(rows.CODES)

@@ -158,7 +158,7 @@ def test_a_disabled_module_counts_too(answer: Any) -> None:
     answer(lacking("MeasureTextures"))
     pipe = piped(strange("MeasureTextures", flags="enabled:False"), EXPORT)
     finding = only(loads(pipe, IMAGES))
-    assert "disabled or not" in finding.what and "Delete it" in finding.remedy
+    assert "disabled or not" in finding.what and "; delete it" in finding.remedy
 
 
 def test_a_plugin(answer: Any) -> None:
@@ -196,6 +196,13 @@ def test_a_plugin_of_ones_own_in_a_deeper_folder(answer: Any, tmp_path: Path) ->
     found = loads(piped(strange("CallStripes"), EXPORT), IMAGES, plugins=tmp_path)
     assert only(found).code.name == "pipeline-plugin-missing"
     assert f"--plugins-directory {tmp_path}/mine" in only(found).remedy
+
+
+def test_a_plugin_of_ones_own_that_is_called_otherwise(answer: Any, tmp_path: Path) -> None:
+    answer(lacking("CallStripes"))
+    (tmp_path / "stripes.py").write_text("")
+    found = loads(piped(strange("CallStripes"), EXPORT), IMAGES, plugins=tmp_path)
+    assert only(found).remedy.endswith(f"if it is a plugin: put callstripes.py into {tmp_path}")
 
 
 def test_a_module_of_the_past(answer: Any) -> None:

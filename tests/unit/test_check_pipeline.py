@@ -797,6 +797,16 @@ def test_overwriting_off_is_said_once() -> None:
     assert codes(piped(no.replace("warning?:No", "warning?:Yes"), EXPORT)) == []
 
 
+def test_overwriting_off_is_another_matter_on_a_server() -> None:
+    off = SAVE + "    Overwrite existing files without warning?:No\n"
+    never = "    Overwrite without warning?:Never\n"
+    served, own = (database(kind=kind) + never for kind in ("MySQL", "SQLite"))
+    finding = only("pipeline-overwrite-no", piped(off, served, EXPORT))
+    assert finding.place == "module 2, SaveImages"
+    finding = only("pipeline-overwrite-no", piped(off, own, EXPORT))
+    assert finding.place == "module 2, SaveImages; module 3, ExportToDatabase"
+
+
 # --- what must stay together ----------------------------------------------------------------------
 
 

@@ -521,8 +521,23 @@ def test_a_plate_that_the_preset_does_not_fit_is_not_left_out(
     touch(tmp_path / "in/P2/Nikon A01 field 1.tif")
     error = refused(Exit.MALFORMED_INPUT, "P2 (1 file)", main, source)
     assert "--exclude" in error.todo
-    assert main([*source, "--exclude", "P2/*"]) == Exit.OK
-    assert "left out: 1 excluded" in capsys.readouterr().err
+    assert main([*source, "--exclude", "P2/*", "--exclude", "P2/N*"]) == Exit.OK
+    said = capsys.readouterr().err
+    assert "left out: 1 excluded" in said and "fits no file" not in said
+
+
+def test_a_pattern_that_fits_no_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for well in ("A01", "A02"):
+        touch(tmp_path / f"in/P1/P1_{well}_s1_w1.tif")
+    source = [str(tmp_path / "in"), "--dry-run", "--quiet"]
+    assert main([*source, "--exclude", "*_A02_*", "--exclude", "P1_A01_*"]) == Exit.OK
+    said = capsys.readouterr().err.strip()
+    assert said == "--exclude 'P1_A01_*' fits no file: the whole path below SOURCE counts"
+    # also where something else is wrong, and it may be why
+    refused(Exit.NO_INPUT, "2 excluded", main, [*source, "--exclude", "*", "--exclude", "p1/*"])
+    assert "--exclude 'p1/*' fits no file" in capsys.readouterr().err
 
 
 def test_what_is_excluded_in_a_list_of_files_is_a_whole_path(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_links_are_followed_and_what_cannot_be_read_is_named(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "what", "todo"),
     [
-        ("missing", "not a folder", ""),
+        ("missing", "no such folder", ""),
         ("my plugins/callstripes.py", "not a folder", ""),
         ("my plugins/tables", "no plugin in it", ""),
         (".", "no plugin in it", "perhaps: --plugins-directory {}/my plugins"),

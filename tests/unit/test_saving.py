@@ -12,7 +12,7 @@ from test_saved import NO, SINGLE, saves
 from bpcp import plan
 from bpcp.beside import Places
 from bpcp.check.findings import Finding, bad_lines, errors
-from bpcp.check.saving import OVERWRITTEN, REFUSED, of_saving
+from bpcp.check.saving import OVERWRITTEN, REFUSED, of_any_list, of_saving
 from bpcp.errors import Exit
 from bpcp.imagelist import ImageList, Row
 from bpcp.pipeline import Kind, Pipeline
@@ -62,6 +62,24 @@ def test_a_single_name() -> None:
     for once in ("When to save:Last cycle", "Select the type of image to save:Movie/Stack"):
         pipe = piped(saves(SINGLE, "Enter single file name:o", once), EXPORT)
         assert findings(pipe, images) == []
+
+
+def test_one_name_whatever_the_list_holds() -> None:
+    def alone(*settings: str) -> list[Finding]:
+        return list(of_any_list(piped(saves(*settings), EXPORT), Places(Path("/x"))))
+
+    one = (SINGLE, "Enter single file name:o")
+    (finding,) = alone(*one)
+    assert finding.code is OVERWRITTEN and finding.place == "module 2, SaveImages"
+    assert finding.what == "every image set saves o.png, and only the last one's stays"
+    (finding,) = alone(*one, NO)
+    assert finding.code is OVERWRITTEN and "the second one fails" in finding.what
+    # only a list tells
+    assert alone() == alone(SINGLE, r"Enter single file name:\g<Well>") == []
+    plates = r"Output file location:Default Output Folder sub-folder|\g<Plate>"
+    assert alone(*one, plates) == alone(*one, "When to save:Last cycle") == []
+    numbered = "Select method for constructing file names:Sequential numbers"
+    assert alone(numbered, "Enter file prefix:o") == []
 
 
 def test_a_name_for_each_group() -> None:
@@ -116,6 +134,9 @@ def test_where_the_first_may_be_skipped_nothing_is_certain(before: str) -> None:
     (finding,) = findings(piped(before, saves(NO), EXPORT), images)
     assert finding.code is OVERWRITTEN and not errors([finding])
     assert "unless one of them is skipped before" in finding.what
+    assert finding.what.endswith("keeps the earlier one's file; up to 1 of them")
+    (finding,) = findings(piped(before, saves(), EXPORT), images)
+    assert finding.what.endswith("up to 1 file of 2 will be overwritten")
     pipe = piped(saves(NO), before, EXPORT)
     assert [f.code for f in findings(pipe, images)] == [REFUSED]
 
