@@ -34,6 +34,9 @@ _MEASURED = re.compile(r"(?:ModuleError|ExecutionTime)_\d+\w+|Count_.+")
 
 # What reads like a name and is a number to Python.
 _CODE = re.compile(r"\s*[+-]?(\d+[eE][+-]?\d+|.*_.*|nan|inf|infinity)\s*", re.IGNORECASE)
+_DECIMAL = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
+# No name of a plate or compound has these.
+_MEASURES = re.compile(r"[.+-]")
 _ZEROS = re.compile(r"\s*[+-]?0\d.*")
 _WORDS = {Type.INTEGER: "whole numbers", Type.FLOAT: "numbers", Type.TEXT: "text"}
 
@@ -77,7 +80,9 @@ def _numbers(name: str, kind: Type, first: Mapping[str, int]) -> Iterator[Findin
     spellings: dict[str, list[str]] = defaultdict(list)
     for cell in first:
         spellings[shown(cell, kind)].append(cell)
-    codes = [cell for cell in first if _CODE.fullmatch(cell)]
+    # stage positions and the like, "-4E-06"
+    measured = all(map(_DECIMAL.fullmatch, first)) and any(map(_MEASURES.search, first))
+    codes = [] if measured else [cell for cell in first if _CODE.fullmatch(cell)]
     if codes:
         yield Finding(
             TYPED_CODE,

@@ -170,6 +170,18 @@ def test_one_more_column_is_one(tmp_path: Path) -> None:
     assert "Count_Nuclei and 1 more column: " in finding.what
 
 
+@pytest.mark.parametrize(
+    ("cells", "warned"), [(("-4E-06", "0.5", "0"), False), (("4E06", "5E06", "1"), True)]
+)
+def test_positions_and_the_like_are_no_names(
+    tmp_path: Path, cells: tuple[str, ...], warned: bool
+) -> None:
+    header = f"{GOOD},Metadata_PositionZ"
+    rows = [f"{i}.tif,/x,P,A0{i},1,{cell}" for i, cell in enumerate(cells)]
+    codes = {f.code.name for f in found(tmp_path, table(*rows, header=header))}
+    assert ("list-typed-code" in codes) is warned
+
+
 def test_every_code_fires() -> None:
     assert set(FIRES) == {code.name for code in rows.CODES}
     assert set(values.CODES) < set(rows.CODES)
