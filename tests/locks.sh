@@ -24,7 +24,7 @@ lock_works() {
   "$BPCP_VENV/bpcp/bin/python" -c '
 import json, sys
 broken = json.load(open(sys.argv[1]))["broken"]
-sys.exit("\n".join(map(str, broken)))
+sys.exit("\n".join(map(str, broken)) or 0)
 ' "$venv/cellprofiler/bpcp-probe.json"
   env BPCP_VENV="$venv" "$BPCP_VENV/bpcp/bin/python" -m pytest -q "$top/tests/e2e/test_skimage.py"
 }
