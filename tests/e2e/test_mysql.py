@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Lab, Plain
+from conftest import ROOT, Lab, Plain, wait_for
 from mariadb import MariaDB, mariadb  # noqa: F401 -- a fixture
 from test_database_matrix import (
     ALL,
@@ -78,6 +79,7 @@ def test_equals_one_process(
     plain: Callable[[Lab], Plain],
     mariadb: MariaDB,  # noqa: F811
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     db = mariadb
     db.make("screen", "ann")
@@ -135,4 +137,20 @@ def test_equals_one_process(
     assert again["New_Per_Image"] == found["New_Per_Image"]
     assert again["Experiment"] == found["Experiment"]
     assert "nothing to do" in lab.run("--chunk-size", "5", MYSQL_PWD=SECRET)
+    lab.compare(one)
+
+    # Ctrl-C in the middle of the load: what the server has stays, and the next merge loads again
+    (lab.status / "merged.json").unlink()
+    with mariadb.connect("screen") as keeper, keeper.cursor() as lock:
+        lock.execute("FLUSH TABLES WITH READ LOCK")
+        monkeypatch.setenv("MYSQL_PWD", SECRET)
+        started = lab.start("--chunk-size", "5")
+        wait_for(lambda: any("Waiting" in str(row[6]) for row in db.ask("SHOW PROCESSLIST")))
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.wait(timeout=60) == 75
+        assert "stopped\n  → go on with: " in (lab.base / "start.log").read_text()
+        lock.execute("UNLOCK TABLES")
+    assert db.dump("screen") == again
+    assert "loaded 48 image sets" in lab.run("--chunk-size", "5", MYSQL_PWD=SECRET)
+    assert db.dump("screen")["New_Per_Image"] == found["New_Per_Image"]
     lab.compare(one)
