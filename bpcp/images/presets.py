@@ -44,8 +44,8 @@ _ALIASES = {
 
 # Folders that instruments and people put between a plate's folder and its images.
 _BETWEEN = re.compile(
-    r"(?:images?|projections?|tiffs?|raw|experiment\w*|timepoint_?\d+|zstep_\d+|measurement ?\d+"
-    r"|\d{4}-\d{2}-\d{2}|\d{8})",
+    r"(?:images?|flex|projections?|tiffs?|raw|experiment\w*|timepoint_?\d+|zstep_\d+"
+    r"|measurement ?\d+|\d{4}-\d{2}-\d{2}|\d{8})",
     re.IGNORECASE,
 )
 # Harmony: <plate>__2021-05-02T16_02_51-Measurement 1
