@@ -263,6 +263,10 @@ class Placer:
         found = (self._folder_groups(folder) or {}).get("plate", "")
         return _MEASURED.sub("", found) if found else plate_folder(folder)
 
+    def acquisition(self, folder: str) -> str:
+        """Give the folder of the acquisition that a folder is a layer of, such as ZStep_1."""
+        return acquisition(folder)
+
     def _folder_groups(self, folder: str) -> dict[str, str] | None:
         """Give what the folder says; None where it doesn't fit."""
         if folder not in self._folders:
