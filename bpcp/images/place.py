@@ -129,6 +129,11 @@ def drop_projections(store: Store, placer: Placer, last: bool = False) -> Iterat
         )
     if not last:
         return
+    if found.kept:
+        yield (
+            f"{counted(found.kept, 'image')} without a z plane, beside planes of other places or"
+            f" channels, listed: {_named(found.stay, found.kept)}"
+        )
     drop = ", --incomplete drop the images without planes" if found.kept else ""
     for channel in dict.fromkeys(channel for _, channel in found.alone):
         homes = [_below(placer, home) for home, other in found.alone if other == channel]

@@ -22,13 +22,16 @@ class Projections:
     alone : list of (str, str)
         Acquisitions and channels that have no planes where other channels have some.
     kept : int
-        Images without a plane, of those other channels, that therefore stay.
+        Images without a plane that stay though their acquisition has planes of their channel.
+    stay : list of str
+        The first few of them.
     """
 
     dropped: int = 0
     shown: list[str] = field(default_factory=list)
     alone: list[tuple[str, str]] = field(default_factory=list)
     kept: int = 0
+    stay: list[str] = field(default_factory=list)
 
 
 def drop(store: Store, acquisition: Callable[[str], str], limit: int) -> Projections:
@@ -72,13 +75,13 @@ def drop(store: Store, acquisition: Callable[[str], str], limit: int) -> Project
     )
     shown = store.paths(f"SELECT folder, name {beside} LIMIT {limit}")
     dropped = store.db.execute(f"DELETE {beside}").rowcount
-    kept = store.number(
-        f"SELECT count(*) {placed} WHERE z = {flat} AND home IN (SELECT home FROM alone)"  # noqa: S608
-        " AND (home, channel) NOT IN (SELECT * FROM alone)"
-    )
+    stays = f"{placed} WHERE z = {flat} AND (home, channel) IN (SELECT * FROM deep)"  # noqa: S608
+    kept = store.number(f"SELECT count(*) {stays}")
+    stay = store.paths(f"SELECT folder, name {stays} LIMIT {limit}")
     names = store.texts("channel")
     alone = [(h, names[c]) for h, c in store.db.execute("SELECT home, channel FROM alone")]
     store.db.executescript(
         "DROP INDEX image_place; DROP TABLE home; DROP TABLE deep; DROP TABLE alone;"
     )
-    return Projections(dropped, shown, sorted(alone, key=lambda a: natural.key(a[1])), kept)
+    alone.sort(key=lambda found: natural.key(found[1]))
+    return Projections(dropped, shown, alone, kept, stay)

@@ -15,7 +15,7 @@ from bpcp.images.record import Image
 
 _SCHEMA = """
 CREATE TABLE file (folder INTEGER, name TEXT);
-CREATE TABLE thumbnail (folder INTEGER, name TEXT);
+CREATE TABLE thumbnail (folder INTEGER, name TEXT, stem TEXT);
 CREATE TABLE image (plate INTEGER, well INTEGER, site INTEGER, t INTEGER, z INTEGER,
                     channel INTEGER, folder INTEGER, name TEXT, extra TEXT);
 CREATE TABLE word (kind TEXT, id INTEGER, text TEXT, rank INTEGER, PRIMARY KEY (kind, id))
@@ -117,14 +117,24 @@ class Store:
         )
 
     def add_thumbnail(self, folder: str, name: str) -> None:
-        """Take a thumbnail: the folder and name that its image may have."""
+        """Take a thumbnail: the folder and name that its image may have, but for a GUID."""
         number = self._words["folder"].id(folder)
-        self._db.execute("INSERT INTO thumbnail VALUES (?, ?)", (number, name))
+        stem = name.rpartition(".")[0]
+        self._db.execute("INSERT INTO thumbnail VALUES (?, ?, ?)", (number, name, stem))
 
     def thumbnails(self) -> Iterator[tuple[str, str]]:
-        """Give the folders and names of all thumbnails."""
+        """Give the folders and names of thumbnails, but for those beside their image."""
+        if self.number("SELECT EXISTS (SELECT 1 FROM thumbnail)"):
+            self.index_files()
         texts = self._words["folder"].texts
-        for folder, name in self._db.execute("SELECT folder, name FROM thumbnail"):
+        # A01_s1_w1.tif, A01_s1_w1B9D0B234-C57E-...tif
+        for folder, name in self._db.execute(
+            "SELECT folder, name FROM thumbnail WHERE NOT EXISTS (SELECT 1 FROM file"
+            " WHERE file.folder = thumbnail.folder"
+            " AND file.name >= stem AND file.name < stem || char(1114111)"
+            " AND (substr(file.name, length(stem) + 1, 1) = '.'"
+            " OR substr(file.name, length(stem) + 9, 1) = '-'))"
+        ):
             yield texts[folder], name
 
     def holds(self, folder: str) -> bool:

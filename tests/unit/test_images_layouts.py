@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from s3server import Bucket, S3Server
 
 from bpcp.errors import Exit
 from bpcp.images import index as index_files
+from bpcp.images import yokogawa
 from bpcp.images.__main__ import main
 
 FLEX = "flex_r01c01f{f:02d}p01-ch{c}t01.tiff"
@@ -159,6 +161,19 @@ def test_images_below_an_index_in_a_bucket(
     rows = made(f"s3://{bucket.name}", tmp_path, "--endpoint-url", server.url)
     assert rows[0]["PathName_Dye1"] == f"s3://{bucket.name}/{MEASURED}/Images"
     assert rows[0]["Metadata_PositionX"] == "1E-06"
+
+
+def test_images_of_yokogawa_below_their_index(tmp_path: Path) -> None:
+    recorded = Path(__file__).parent / "recorded" / "images" / "cv8000"
+    folder = tmp_path / "in"
+    shutil.copytree(recorded, folder)
+    for image in yokogawa.read(folder / "MeasurementData.mlf").images:
+        touch(folder / "a/b", image.file)
+    rows = made(folder, tmp_path)
+    assert {text for r in rows for name, text in r.items() if name.startswith("PathName")} == {
+        str(folder / "a/b")
+    }
+    assert "Metadata_PositionX" in rows[0]
 
 
 # --- IN Cell Analyzer 1000
@@ -393,6 +408,24 @@ def test_a_channel_without_planes_keeps_all_projections(
     assert {row["PathName_w1"], row["PathName_w2"]} == {str(tmp_path / "in" / folder / "ZStep_0")}
 
 
+def test_a_well_without_planes_keeps_its_projection_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for well, steps in (("A01", (0, 1, 2)), ("A02", (0,))):
+        touch(tmp_path / "in", *(f"TimePoint_1/ZStep_{z}/P_{well}_s1_w1.tif" for z in steps))
+    rows = made(tmp_path / "in", tmp_path)
+    assert [(r["Metadata_Well"], r["Metadata_ZPlane"]) for r in rows] == [
+        ("A01", "1"),
+        ("A01", "2"),
+        ("A02", ""),
+    ]
+    said = capsys.readouterr().err
+    path = f"{tmp_path}/in/TimePoint_1/ZStep_0/P_{{}}_s1_w1.tif"
+    assert f"1 projection of z planes that are listed, left out: {path.format('A01')}" in said
+    stays = "1 image without a z plane, beside planes of other places or channels, listed: "
+    assert stays + path.format("A02") in said
+
+
 def test_what_is_left_out_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     touch(
         tmp_path / "in",
@@ -433,6 +466,8 @@ def test_what_is_there_as_a_thumbnail_alone_is_refused(
 ) -> None:
     touch(tmp_path / "in/P1", "P1_A01_s1_w1.tif", "P1_A01_s1_w2.tif")
     touch(tmp_path / "in/P1", "P1_A01_s2_w1_thumb.tif", "thumbs/P1_A01_s1_w1_thumb.tif")
+    # w3 is no part of w30
+    touch(tmp_path / "in/P1", "P1_A01_s1_w30B9D0B234-C57E-4A13-9664-D2CA89B4E7F8.tif")
     assert len(made(tmp_path / "in", tmp_path)) == 1
     touch(tmp_path / "in", f"{lost}.tif")
     todo = fails(f"there are thumbnails, but no images of {what}", tmp_path / "in")
