@@ -70,6 +70,8 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
         65 where not one fits, or an index file is broken.
     """
     placed = Placed()
+    if found.listed:
+        placed.notes += _repeated(store, "file", "file", "that the list names again")
     with scratch("images") as home:
         for number, (preset, folder, name) in enumerate(_indexes(store, found, placer.preset)):
             path = _local(found, folder, name, home / str(number))
@@ -88,8 +90,6 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
             placed.learn(index.channels)
             placed.notes += [f"{shown(name)}: {note}" for note in index.notes]
             placed.indexes += 1
-    if found.listed:
-        placed.notes += _repeated(store, "file", "file", "that the list names again")
     if placed.indexes > 1:
         placed.notes += _repeated(store, "image", "image", "that another index names, too")
     if placed.indexes:

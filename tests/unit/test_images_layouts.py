@@ -498,3 +498,8 @@ def test_a_file_that_a_list_names_twice_is_taken_once(
     assert len(made(path, tmp_path)) == 2
     said = "1 file that the list names again, taken once: /d/P_A01_s1_w1.tif"
     assert said in capsys.readouterr().err
+    # of an index above its images, too
+    harmony(tmp_path / "P/Index.xml", PLAIN)
+    touch(tmp_path / "P/Images", *names(PLAIN))
+    path.write_text("P/Index.xml\n" + "".join(f"P/Images/{n}\n" * 2 for n in names(PLAIN)))
+    assert [r["Metadata_PositionX"] for r in made(path, tmp_path)] == ["1E-06", "2E-06"]
