@@ -10,7 +10,7 @@ from shlex import quote
 
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.images import channels, doubled, illum, natural, ready, report, write
-from bpcp.images.place import Placed, place_all
+from bpcp.images.place import Placed, drop_projections, place_all
 from bpcp.images.presets import PRESETS, Placer, detect, own
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
@@ -121,12 +121,13 @@ def _placed(
     args: argparse.Namespace, store: Store, found: Walk, say: _Say
 ) -> tuple[Placed, Placer]:
     """List the source and place its files."""
+    found.thumbnail = store.add_thumbnail
     store.add_files(ticking(found, "files listed"))
     idle = [pattern for pattern in args.exclude if pattern not in found.fitting]
     why = "fits no file: the whole path below SOURCE counts"
     say.wrong(f"--exclude {quote(pattern)} {why}" for pattern in idle)
-    left_out = [f"{number:,} {what}" for what, number in found.skipped.most_common()]
     if not store.count_files():
+        left_out = found.left_out()
         beside = f"; there are {', '.join(left_out)}" if left_out else ""
         raise BpcpError(Exit.NO_INPUT, f"no images in {args.source}{beside}")
     if args.regex is not None:
@@ -142,12 +143,12 @@ def _placed(
     store.sort()
     for image in store.examples():
         say(f"  {report.understood(placer.shown(image.folder, image.file), image)}")
-    if left_out:
+    if left_out := found.left_out():
         say(f"left out: {report.some(left_out)}")
     return placed, placer
 
 
-def _refuse_doubled(store: Store, placer: Placer) -> None:
+def _refuse_doubled(store: Store, placer: Placer, placed: Placed) -> None:
     """Refuse places with two files."""
     count, places = store.doubled(report.SHOWN)
     if not count:
@@ -158,7 +159,7 @@ def _refuse_doubled(store: Store, placer: Placer) -> None:
         Exit.MALFORMED_INPUT,
         f"{report.counted(count, 'place has', 'places have')} more than one file:"
         f"{''.join(lines)}{more}",
-        doubled.remedy(placer, places),
+        doubled.remedy(store, placer, placed.channels, places),
     )
 
 
@@ -258,7 +259,8 @@ def main(argv: Sequence[str]) -> int:
         for note in notes:
             say(note)
         store.drop_channels(set(seen) - set(names))
-        _refuse_doubled(store, placer)
+        say.wrong(drop_projections(store, placer, last=True))
+        _refuse_doubled(store, placer, placed)
         _refuse_incomplete(args, store, names, say)
         if target is None or args.dry_run:
             return Exit.OK

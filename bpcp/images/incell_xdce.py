@@ -1,13 +1,16 @@
 """Read the index of an IN Cell Analyzer (GE, Cytiva), and of MetaXpress for IN Carta: .xdce.
 
+An IN Cell Analyzer 1000 writes it as an .xml, which is known by its outermost element.
+
 The file names each image with its well (1-based) and its field, wave, z and time indexes, which
 are 0-based in the file and 1-based in names and on the screen; here they are 1-based, too. Its
 Plate is the kind of plate, not the one that was imaged: that is the PlateID, or the .xdce's own
 name. Images/@path is where the instrument had its images, not where they are now. PositionX and Y
 are micrometres on the plate, PositionZ is the focus.
 
-Sources: ome/bioformats, InCellReader.java (elements; the plate is the file's name; a Wavelength
-with fusion_wave="true" is computed, not taken) and pull requests 4270 (channels with and without
+Sources: ome/bioformats, InCellReader.java (elements; .xdce or .xml, of which a folder may hold
+several; the plate is the file's name; a Wavelength with fusion_wave="true" is computed, not taken)
+and pull requests 4270 (channels with and without
 z in one plate) and 2123 (files without names exist); unige-biochem/bioformats-to-incarta,
 ImageXpressLayout.java (PlateID; indexes count from 0, names from 1; ISO-8859-1); names:
 CellProfiler/CellProfiler, issue 3725, and mobie/mobie-viewer-fiji, issue 1056.
@@ -37,9 +40,10 @@ NAMES = re.compile(
     r"\)?\.(?i:tiff?)"
 )
 
+ROOT = "ImageStack"
 _SHAPE = Shape(
     "an .xdce",
-    "ImageStack",
+    ROOT,
     {
         "Wavelengths/Wavelength": frozenset(
             ("@index", "@fusion_wave", "ExcitationFilter@name", "EmissionFilter@name")
@@ -77,7 +81,7 @@ def read(path: Path, folder: str = "") -> Index:
     Parameters
     ----------
     path : Path
-        The .xdce, under its own name.
+        The .xdce or .xml, under its own name.
     folder : str
         Where its images lie, as it will stand in PathName_; "" is its own folder.
 

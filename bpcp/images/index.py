@@ -20,6 +20,7 @@ from bpcp.images.record import Image
 from bpcp.images.report import counted
 
 _CHUNK = 1 << 20
+_BEGINNING = 1 << 16
 _EARLY_END = (
     expat.errors.XML_ERROR_NO_ELEMENTS,
     expat.errors.XML_ERROR_UNCLOSED_TOKEN,
@@ -28,6 +29,32 @@ _EARLY_END = (
 )
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 AGAIN = "copy it from the instrument again"
+
+
+class _Found(Exception):
+    pass
+
+
+def root(path: Path) -> str:
+    """Give the outermost element of an XML file without its namespace; "" where there is none.
+
+    No more of the file is read than its beginning.
+    """
+    name = ""
+
+    def start(found: str, _: dict[str, str]) -> None:
+        nonlocal name
+        name = found.rpartition(":")[2]
+        raise _Found
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    try:
+        with path.open("rb") as file:
+            parser.Parse(file.read(_BEGINNING), False)
+    except (_Found, expat.ExpatError, LookupError, ValueError, FileNotFoundError):
+        pass
+    return name
 
 
 def well(row: int, col: int) -> str:

@@ -7,8 +7,11 @@ write a channel's name once, into a table by ChannelID (Maps/Map/Entry).
 Sources: indexes of Harmony 1, 5 and 7 among the tests of broadinstitute/pe2loaddata, and its
 issue 32 (Maps); mobie/mobie-viewer-fiji, issue 987 (Harmony 4.1); the format note of
 openreadout/openreadout (docs/formats/opera-harmony.md: an empty URL is an image that was never
-taken, a BufferNo is a page of a larger file). Positions are metres, X and Y from the well's
-centre. TimepointID starts at 0 in Harmony 4 and 5, at 1 in 7 and, by sk, in all names.
+taken, a BufferNo is a page of a larger file); MannLabs/scPortrait, _parse_phenix.py (names of
+Harmony 7, Images/flex/flex_...; the index in Images or above it); ome/bioformats, pull requests
+4314 (Harmony 7: the index above the folders of images) and 4485 (backslashes in URLs). Positions
+are metres, X and Y from the well's centre. TimepointID starts at 0 in Harmony 4 and 5, at 1 in 7
+and, by sk or t, in all names.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ from bpcp.errors import BpcpError, Exit
 from bpcp.images.index import AGAIN, IndexFile, Left, Once, Record, Shape
 from bpcp.images.record import Image, Index
 
-# For fullmatch: r01c01f01p01-ch1sk1fk1fl1.tiff; f counts fields, p planes, sk time points.
+# For fullmatch; f counts fields, p planes, sk and t time points.
+#   r01c01f01p01-ch1sk1fk1fl1.tiff    r01c01f01p01-ch1t01.tiff, of Harmony 7
+#   flex_r01c01f01p01-ch1t01.tiff     exported with its illumination corrected
 NAMES = re.compile(
-    r"r(?P<row>\d{2})c(?P<col>\d{2})f(?P<site>\d+)p(?P<z>\d+)"
-    r"-ch(?P<channel>\d+)sk(?P<t>\d+)fk\d+fl\d+\.tiff?",
+    r"(?:flex_)?r(?P<row>\d{2})c(?P<col>\d{2})f(?P<site>\d+)p(?P<z>\d+)"
+    r"-ch(?P<channel>\d+)(?:sk|t)(?P<t>\d+)(?:fk\d+fl\d+)?\.tiff?",
     re.IGNORECASE,
 )
 _EXTRA = ("PositionX", "PositionY", "PositionZ", "AbsPositionZ", "AbsTime")

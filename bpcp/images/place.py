@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from bpcp.errors import BpcpError, Exit
-from bpcp.images import htd
+from bpcp.images import htd, incell_xdce, located, projections, spread
+from bpcp.images.index import root as outermost
 from bpcp.images.presets import (
     GALLERY,
     IMAGEXPRESS,
     INSTRUMENTS,
     Placer,
     Preset,
-    acquisition,
 )
 from bpcp.images.record import Image
 from bpcp.images.remote import fetched, in_bucket
@@ -69,29 +70,127 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
         65 where not one fits, or an index file is broken.
     """
     placed = Placed()
+    if found.listed:
+        placed.notes += _repeated(store, "file", "file", "that the list names again")
     with scratch("images") as home:
-        for number, (preset, folder, name) in enumerate(_indexes(found, placer.preset)):
+        for number, (preset, folder, name) in enumerate(_indexes(store, found, placer.preset)):
             path = _local(found, folder, name, home / str(number))
+            if (folder, name) not in found.beside:
+                if outermost(path) != incell_xdce.ROOT:
+                    continue
+                found.is_index(folder, name)
             if preset.read is None:
                 placed.learn(htd.channels(path))
                 continue
             index = preset.read(path, folder)
             images = ticking(index.images, "images in the index")
+            before = store.last()
             store.add(placer.indexed(i, folder) for i in images)
+            located.locate(store, folder, before)
             placed.learn(index.channels)
             placed.notes += [f"{shown(name)}: {note}" for note in index.notes]
             placed.indexes += 1
+    if placed.indexes > 1:
+        placed.notes += _repeated(store, "image", "image", "that another index names, too")
     if placed.indexes:
         placed.notes += _not_shared(store, placer)
     _by_name(store, placer, placed)
-    if placer.preset.name != "regex":
-        count, first = store.drop_projections(acquisition)
-        if count:
-            placed.notes.append(
-                f"{counted(count, 'projection')} of z planes that are listed, left out,"
-                f" such as {shown(first)}"
-            )
+    _refuse_thumbnails(store, placer, bool(placed.indexes))
+    placed.notes += spread.join(store, placer, placed.channels)
+    placed.notes += drop_projections(store, placer)
     return placed
+
+
+def _repeated(store: Store, table: str, what: str, why: str) -> Iterator[str]:
+    count, paths = store.drop_repeated(table, SHOWN)
+    if count:
+        yield f"{counted(count, what)} {why}, taken once: {_named(paths, count)}"
+
+
+def _named(paths: Sequence[str], count: int) -> str:
+    return some([shown(path) for path in paths], count)
+
+
+def drop_projections(store: Store, placer: Placer, last: bool = False) -> Iterator[str]:
+    """Leave out projections of planes that are listed themselves; say which.
+
+    Parameters
+    ----------
+    last : bool
+        Whether no channel will be left out any more: then channels without planes are named.
+    """
+    if placer.preset.name == "regex":
+        return
+    found = projections.drop(store, placer.acquisition, SHOWN)
+    if found.dropped:
+        yield (
+            f"{counted(found.dropped, 'projection')} of z planes that are listed, left out:"
+            f" {_named(found.shown, found.dropped)}"
+        )
+    if not last:
+        return
+    if found.kept:
+        yield (
+            f"{counted(found.kept, 'image')} without a z plane, beside planes of other places or"
+            f" channels, listed: {_named(found.stay, found.kept)}"
+        )
+    drop = ", --incomplete drop the images without planes" if found.kept else ""
+    for channel in dict.fromkeys(channel for _, channel in found.alone):
+        homes = [_below(placer, home) for home, other in found.alone if other == channel]
+        yield (
+            f"channel {channel} has no z planes in {some(homes)}, other channels have:"
+            f" --channel {quote(channel)}= lists the planes of the others{drop}"
+        )
+
+
+def _below(placer: Placer, folder: str) -> str:
+    """Give a folder or an acquisition for people, below the source."""
+    path, root = folder.lstrip("/"), placer.root.lstrip("/")
+    return shown(path.removeprefix(root).strip("/") or path)
+
+
+def _refuse_thumbnails(store: Store, placer: Placer, indexed: bool) -> None:
+    """Refuse a plate's wells and channels of which there are thumbnails alone.
+
+    Parameters
+    ----------
+    indexed : bool
+        Whether an index placed images.
+
+    Raises
+    ------
+    BpcpError
+        65 where there are any.
+    """
+    there: dict[str, set[str]] = {}
+    for folder, *place in store.channels_in():
+        there.setdefault(f"{placer.acquisition(folder)}/", set()).update(_spoken(*place))
+    near: dict[str, set[str]] = {}
+    lost: dict[str, None] = {}
+    for folder, name in ticking(store.thumbnails(), "thumbnails compared"):
+        image = placer.place(folder, name)
+        if image is None:
+            continue
+        if folder not in near:
+            home = f"{placer.acquisition(folder)}/"
+            # some put them into a folder of their own, within or beside that of the images
+            related = (o for o in there if o.startswith(home) or home.startswith(o))
+            near[folder] = set().union(*(there[other] for other in related))
+        # an index may call channels otherwise
+        for what in _spoken(image.well, "" if indexed else image.channel):
+            if what not in near[folder]:
+                lost[f"{what} in {_below(placer, folder)}"] = None
+    if lost:
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"there are thumbnails, but no images of {some(list(lost))}",
+            f"get the images; or leave the thumbnails out, too: {_EXCLUDE}",
+        )
+
+
+def _spoken(well: str, channel: str) -> list[str]:
+    named = (("well", well), ("channel", channel))
+    return [f"{what} {text}" for what, text in named if text]
 
 
 def _not_shared(store: Store, placer: Placer) -> Iterator[str]:
@@ -100,33 +199,44 @@ def _not_shared(store: Store, placer: Placer) -> Iterator[str]:
     Raises
     ------
     BpcpError
-        65 where these are all files of a well.
+        65 where these are all files of a well or of a channel.
     """
     # in this order: a folder of which the index has nothing right goes by its names
     count, paths = store.absent(SHOWN)
     if count:
-        yield (
-            f"{counted(count, 'image')} in the index, but not there:"
-            f" {some([shown(p) for p in paths], count)}"
-        )
+        yield (f"{counted(count, 'image')} in the index, but not there: {_named(paths, count)}")
     left = [f"{folder}/{name}" for folder, name in store.beside()]
     if not left:
         return
-    indexed = store.wells_in()
-    wells = dict.fromkeys(
-        image.well
-        for image in (placer.place(*path.rsplit("/", 1)) for path in left)
-        if image and image.well and (image.folder, image.well) not in indexed
-    )
+    lost = _lost(store, placer, left)
     said = f"{counted(len(left), 'file')} not in the index"
-    if wells:
+    if lost:
         raise BpcpError(
             Exit.MALFORMED_INPUT,
-            f"{said}, and so nothing of well{'s' if len(wells) > 1 else ''}"
-            f" {some(list(wells), len(wells))}: {shown(left[0])} …",
+            f"{said}, and so nothing of {' or '.join(lost)}: {shown(left[0])} …",
             f"get the whole index; or leave these files out: {_EXCLUDE}",
         )
-    yield f"{said}, left out: {some([shown(p) for p in left], len(left))}"
+    yield f"{said}, left out: {_named(left, len(left))}"
+
+
+def _lost(store: Store, placer: Placer, left: Sequence[str]) -> list[str]:
+    """Say of which wells and channels an index names nothing, by the names of files."""
+    found = [image for image in (placer.place(*p.rsplit("/", 1)) for p in left) if image]
+    indexed = store.wells_in()
+    wells = dict.fromkeys(i.well for i in found if i.well and (i.folder, i.well) not in indexed)
+    # an index may call channels otherwise than names do: names of both sides are compared
+    missing = {(i.folder, i.channel) for i in found if i.channel}
+    for folder, name in store.placed():
+        if not missing:
+            break
+        image = placer.place(folder, name)
+        missing.discard((folder, image.channel if image else ""))
+    channels = dict.fromkeys(i.channel for i in found if (i.folder, i.channel) in missing)
+    return [
+        f"{what}{'s' if len(lost) > 1 else ''} {some(list(lost), len(lost))}"
+        for what, lost in (("well", wells), ("channel", channels))
+        if lost
+    ]
 
 
 def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
@@ -143,7 +253,7 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
                 continue
             count += 1
             if _WELL.search(name):
-                plates[acquisition(folder)] += 1
+                plates[placer.acquisition(folder)] += 1
             if count <= SHOWN:
                 strange.append(shown(placer.shown(folder, name)))
 
@@ -157,7 +267,7 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
             f"it is for names like {preset.example}" if preset.example else "mend the expression",
         )
     for folder, _ in store.wells_in():
-        plates.pop(acquisition(folder), None)
+        plates.pop(placer.acquisition(folder), None)
     if plates:
         folders = [f"{shown(name)} ({counted(n, 'file')})" for name, n in plates.items()]
         raise BpcpError(
@@ -173,25 +283,37 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
         )
 
 
-def _indexes(found: Walk, preset: Preset) -> Iterator[tuple[Preset, str, str]]:
-    """Give the index files that a preset reads, one for each folder: preset, folder, name."""
+def _indexes(store: Store, found: Walk, preset: Preset) -> Iterator[tuple[Preset, str, str]]:
+    """Give the index files that a preset reads: preset, folder, name.
+
+    What lies deeper comes first: it knows its images best.
+    """
     mine = INSTRUMENTS if preset is GALLERY else (preset,)
     done: set[str] = set()
     # Index.idx.xml before Index.xml, which Harmony writes too
-    for folder, name in sorted(found.beside, key=lambda f: (f[0], ".idx." not in f[1], f[1])):
+    order = sorted(found.beside, key=lambda f: (-f[0].count("/"), f[0], ".idx." not in f[1], f[1]))
+    for folder, name in order:
         for one in mine:
-            if one.index is not None and one.index.fullmatch(name) and folder not in done:
+            # an IN Cell Analyzer puts several plates into a folder, each with its .xdce
+            again = folder in done and one.read is not incell_xdce.read
+            if one.index is not None and one.index.fullmatch(name) and not again:
                 done.add(folder)
                 yield one, folder, name
             elif one is IMAGEXPRESS and _HTD.fullmatch(name):
                 yield one, folder, name
+    for one in mine:
+        if one.read is incell_xdce.read:
+            # an index that lies among its images
+            near = [(f, n) for f, n in found.xml if f not in done and store.holds(f)]
+            yield from ((one, folder, name) for folder, name in near)
 
 
 def _local(found: Walk, folder: str, name: str, scratch: Path) -> Path:
     """Give an index as a file, with the settings that lie next to it."""
     if not in_bucket(folder):
         return Path(folder) / name
+    fetched(found.access, f"{folder}/{name}", scratch / name)
     for near, other in found.beside:
-        if near == folder and (other == name or other.lower().endswith(_SETTINGS)):
+        if near == folder and other != name and other.lower().endswith(_SETTINGS):
             fetched(found.access, f"{folder}/{other}", scratch / other)
     return scratch / name

@@ -44,8 +44,8 @@ _ALIASES = {
 
 # Folders that instruments and people put between a plate's folder and its images.
 _BETWEEN = re.compile(
-    r"(?:images?|projections?|tiffs?|raw|experiment\w*|timepoint_?\d+|zstep_\d+|measurement ?\d+"
-    r"|\d{4}-\d{2}-\d{2}|\d{8})",
+    r"(?:images?|flex|projections?|tiffs?|raw|experiment\w*|timepoint_?\d+|zstep_\d+"
+    r"|measurement ?\d+|\d{4}-\d{2}-\d{2}|\d{8})",
     re.IGNORECASE,
 )
 # Harmony: <plate>__2021-05-02T16_02_51-Measurement 1
@@ -262,6 +262,10 @@ class Placer:
         """Give the plate that a folder's name says."""
         found = (self._folder_groups(folder) or {}).get("plate", "")
         return _MEASURED.sub("", found) if found else plate_folder(folder)
+
+    def acquisition(self, folder: str) -> str:
+        """Give the folder of the acquisition that a folder is a layer of, such as ZStep_1."""
+        return acquisition(folder)
 
     def _folder_groups(self, folder: str) -> dict[str, str] | None:
         """Give what the folder says; None where it doesn't fit."""

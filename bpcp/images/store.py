@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -15,6 +15,7 @@ from bpcp.images.record import Image
 
 _SCHEMA = """
 CREATE TABLE file (folder INTEGER, name TEXT);
+CREATE TABLE thumbnail (folder INTEGER, name TEXT, stem TEXT);
 CREATE TABLE image (plate INTEGER, well INTEGER, site INTEGER, t INTEGER, z INTEGER,
                     channel INTEGER, folder INTEGER, name TEXT, extra TEXT);
 CREATE TABLE word (kind TEXT, id INTEGER, text TEXT, rank INTEGER, PRIMARY KEY (kind, id))
@@ -97,6 +98,15 @@ class Store:
     ) -> None:
         self._db.close()
 
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The tables: file, image and thumbnail, in which texts are numbers."""
+        return self._db
+
+    def texts(self, kind: str) -> list[str]:
+        """Give what the numbers of a column mean, from 0 on."""
+        return self._words[kind].texts
+
     # --- files ---
 
     def add_files(self, files: Iterable[tuple[str, str]]) -> None:
@@ -106,9 +116,34 @@ class Store:
             "INSERT INTO file VALUES (?, ?)", ((ids.id(folder), name) for folder, name in files)
         )
 
+    def add_thumbnail(self, folder: str, name: str) -> None:
+        """Take a thumbnail: the folder and name that its image may have, but for a GUID."""
+        number = self._words["folder"].id(folder)
+        stem = name.rpartition(".")[0]
+        self._db.execute("INSERT INTO thumbnail VALUES (?, ?, ?)", (number, name, stem))
+
+    def thumbnails(self) -> Iterator[tuple[str, str]]:
+        """Give the folders and names of thumbnails, but for those beside their image."""
+        if self.number("SELECT EXISTS (SELECT 1 FROM thumbnail)"):
+            self.index_files()
+        texts = self._words["folder"].texts
+        # A01_s1_w1.tif, A01_s1_w1B9D0B234-C57E-...tif
+        for folder, name in self._db.execute(
+            "SELECT folder, name FROM thumbnail WHERE NOT EXISTS (SELECT 1 FROM file"
+            " WHERE file.folder = thumbnail.folder"
+            " AND file.name >= stem AND file.name < stem || char(1114111)"
+            " AND (substr(file.name, length(stem) + 1, 1) = '.'"
+            " OR substr(file.name, length(stem) + 9, 1) = '-'))"
+        ):
+            yield texts[folder], name
+
+    def holds(self, folder: str) -> bool:
+        """Tell whether a folder has files."""
+        return folder in self._words["folder"].ids
+
     def count_files(self) -> int:
         """Count the files."""
-        return self._number("SELECT count(*) FROM file")
+        return self.number("SELECT count(*) FROM file")
 
     def sample(self, size: int) -> list[tuple[str, str]]:
         """Give at most `size` files, evenly from among all."""
@@ -149,7 +184,7 @@ class Store:
 
     def count_images(self) -> int:
         """Count the images."""
-        return self._number("SELECT count(*) FROM image")
+        return self.number("SELECT count(*) FROM image")
 
     def values(self, kind: str) -> list[str]:
         """Give the values of "plate", "well", "site", "t", "z" or "channel", sorted naturally."""
@@ -175,7 +210,7 @@ class Store:
         depth, count = 0, 0
         for depth in (2, 3, 5):
             distinct = f"SELECT DISTINCT {', '.join(columns[:depth])} FROM image"  # noqa: S608
-            count = self._number(f"SELECT count(*) FROM ({distinct})")  # noqa: S608
+            count = self.number(f"SELECT count(*) FROM ({distinct})")  # noqa: S608
             if count >= _EXAMPLES:
                 break
         keys = columns[:depth]
@@ -214,15 +249,36 @@ class Store:
         list of str
             The first `limit` of them.
         """
-        self._index_files()
+        self.index_files()
         missing = (
             "FROM image WHERE NOT EXISTS (SELECT 1 FROM file"
             " WHERE file.folder = image.folder AND file.name = image.name)"
         )
-        count = self._number(f"SELECT count(*) {missing}")
-        shown = self._paths(f"SELECT folder, name {missing} LIMIT {limit}")
+        count = self.number(f"SELECT count(*) {missing}")
+        shown = self.paths(f"SELECT folder, name {missing} LIMIT {limit}")
         self._db.execute(f"DELETE {missing}")
         return count, shown
+
+    def last(self) -> int:
+        """Give the number of the image that was taken last; 0 is none."""
+        return self.number("SELECT coalesce(max(rowid), 0) FROM image")
+
+    def drop_repeated(self, table: str, limit: int) -> tuple[int, list[str]]:
+        """Drop all but the first of the rows of "file" or "image" that name one file.
+
+        Returns
+        -------
+        int
+            How many.
+        list of str
+            The first `limit` of them.
+        """
+        again = (
+            f"FROM {table} WHERE rowid NOT IN"  # noqa: S608
+            f" (SELECT min(rowid) FROM {table} GROUP BY folder, name)"
+        )
+        shown = self.paths(f"SELECT folder, name {again} LIMIT {limit}")
+        return self._db.execute(f"DELETE {again}").rowcount, shown
 
     def unplaced(self) -> Iterator[tuple[str, str]]:
         """Give the files in whose folder no file is placed so far, as they were taken."""
@@ -235,7 +291,7 @@ class Store:
 
     def beside(self) -> Iterator[tuple[str, str]]:
         """Give the files that are not placed though others in their folder are."""
-        self._index_files()
+        self.index_files()
         self._db.execute("CREATE INDEX IF NOT EXISTS image_at ON image (folder, name)")
         texts = self._words["folder"].texts
         for folder, name in self._db.execute(
@@ -245,57 +301,81 @@ class Store:
         ):
             yield texts[folder], name
 
+    def placed(self) -> Iterator[tuple[str, str]]:
+        """Give the folders and names of all images."""
+        texts = self._words["folder"].texts
+        for folder, name in self._db.execute("SELECT folder, name FROM image"):
+            yield texts[folder], name
+
     def wells_in(self) -> set[tuple[str, str]]:
         """Give the wells of each folder: folder and well."""
-        folders, wells = self._words["folder"].texts, self._words["well"].texts
-        rows = self._db.execute("SELECT DISTINCT folder, well FROM image")
-        return {(folders[folder], wells[well]) for folder, well in rows}
+        return {(folder, well) for folder, well, _ in self.channels_in()}
 
-    def _index_files(self) -> None:
+    def channels_in(self) -> set[tuple[str, str, str]]:
+        """Give the wells and channels of each folder: folder, well, channel."""
+        rows = self._db.execute("SELECT DISTINCT folder, well, channel FROM image")
+        texts = [self._words[kind].texts for kind in ("folder", "well", "channel")]
+        return {(texts[0][f], texts[1][w], texts[2][c]) for f, w, c in rows}
+
+    def index_files(self) -> None:
+        """Make files quick to find by folder and name."""
         self._db.execute("CREATE INDEX IF NOT EXISTS file_at ON file (folder, name)")
-
-    def drop_projections(self, acquisition: Callable[[str], str]) -> tuple[int, str]:
-        """Drop images without a plane where the same acquisition has planes of their place.
-
-        Parameters
-        ----------
-        acquisition : callable
-            Gives the folder of the acquisition that a folder belongs to.
-
-        Returns
-        -------
-        int
-            How many.
-        str
-            The first of them.
-        """
-        flat = self._words["z"].id("")
-        homes = _Words()
-        self._db.execute("CREATE TABLE home (folder INTEGER PRIMARY KEY, home INTEGER)")
-        self._db.executemany(
-            "INSERT INTO home VALUES (?, ?)",
-            (
-                (i, homes.id(acquisition(folder)))
-                for i, folder in enumerate(self._words["folder"].texts)
-            ),
-        )
-        self._db.execute("CREATE INDEX image_place ON image (plate, well, site, t, channel)")
-        same = " AND ".join(f"plane.{k} = image.{k}" for k in _KINDS if k != "z")
-        projections = (
-            f"FROM image WHERE z = {flat} AND EXISTS (SELECT 1 FROM image AS plane"  # noqa: S608
-            f" WHERE {same} AND plane.z != {flat} AND (SELECT home FROM home WHERE folder ="
-            " plane.folder) = (SELECT home FROM home WHERE folder = image.folder))"
-        )
-        shown = self._paths(f"SELECT folder, name {projections} LIMIT 1")
-        done = self._db.execute(f"DELETE {projections}")
-        self._db.execute("DROP INDEX image_place")
-        return done.rowcount, "".join(shown)
 
     def drop_channels(self, channels: Iterable[str]) -> int:
         """Drop the images of some channels; give how many."""
         ids = self._words["channel"].ids
         marks = ",".join(str(ids[c]) for c in channels if c in ids)
         return self._db.execute(f"DELETE FROM image WHERE channel IN ({marks})").rowcount  # noqa: S608
+
+    # --- plates ---
+
+    def by_folder(self) -> Iterator[tuple[str, str | None, dict[str, str | None]]]:
+        """Give each folder's plate, channel, site, t and z; None where it has several."""
+        kinds = ("plate", "channel", "site", "t", "z")
+        bounds = ", ".join(f"min({k}), max({k})" for k in kinds)
+        for row in self._db.execute(f"SELECT folder, {bounds} FROM image GROUP BY folder"):  # noqa: S608
+            one = {
+                kind: self._words[kind].texts[low] if low == high else None
+                for kind, low, high in zip(kinds, row[1::2], row[2::2], strict=True)
+            }
+            yield self._words["folder"].texts[row[0]], one.pop("plate"), one
+
+    def rename_plates(self, plates: Mapping[str, str]) -> None:
+        """Give the images of some folders another plate; folders that hold no image do no harm."""
+        folders, names = self._words["folder"].ids, self._words["plate"]
+        self._db.execute("CREATE TEMP TABLE renamed (folder INTEGER PRIMARY KEY, plate INTEGER)")
+        self._db.executemany(
+            "INSERT INTO renamed VALUES (?, ?)",
+            ((folders[folder], names.id(plate)) for folder, plate in plates.items()),
+        )
+        self._db.executescript(
+            "UPDATE image SET plate = (SELECT plate FROM renamed WHERE folder = image.folder)"
+            " WHERE folder IN (SELECT folder FROM renamed);"
+            "DROP TABLE renamed;"
+        )
+
+    def gaps(self, keep: Callable[[str], bool] = lambda _: True) -> int | None:
+        """Count image sets that lack a channel; None where images make no list at all.
+
+        That is where a place has two files, or no image set has all channels.
+
+        Parameters
+        ----------
+        keep : callable
+            Tells of a folder whether its images count.
+        """
+        kept = ((i,) for i, folder in enumerate(self._words["folder"].texts) if keep(folder))
+        self._db.execute("CREATE TEMP TABLE kept (folder INTEGER PRIMARY KEY)")
+        self._db.executemany("INSERT INTO kept VALUES (?)", kept)
+        all_channels = self.number("SELECT count(DISTINCT channel) FROM image")
+        doubled, sets, complete = self._db.execute(
+            "SELECT max(files > channels), count(*), sum(channels = ?) FROM (SELECT count(*)"  # noqa: S608
+            " AS files, count(DISTINCT channel) AS channels FROM image JOIN kept USING (folder)"
+            f" GROUP BY {_SET})",
+            (all_channels,),
+        ).fetchone()
+        self._db.execute("DROP TABLE kept")
+        return int(sets - complete) if complete and not doubled else None
 
     # --- image sets ---
 
@@ -311,10 +391,10 @@ class Store:
         """
         keys = f"{_SET}, channel"
         twice = f"FROM image GROUP BY {keys} HAVING count(*) > 1"
-        count = self._number(f"SELECT count(*) FROM (SELECT 1 {twice})")  # noqa: S608
+        count = self.number(f"SELECT count(*) FROM (SELECT 1 {twice})")  # noqa: S608
         same = " AND ".join(f"{k} = ?" for k in keys.split(", "))
         files = [
-            self._paths(f"SELECT folder, name FROM image WHERE {same} ORDER BY rowid", place)  # noqa: S608
+            self.paths(f"SELECT folder, name FROM image WHERE {same} ORDER BY rowid", place)  # noqa: S608
             for place in self._db.execute(f"SELECT {keys} {twice} LIMIT {limit}").fetchall()
         ]
         return count, files
@@ -350,10 +430,12 @@ class Store:
             plate, well, site, t, z = (texts[k][i] for k, i in zip(_KINDS[:5], place, strict=True))
             yield ImageSet(plate, well, site, t, z, files, extra, tuple(differs))
 
-    def _number(self, query: str) -> int:
+    def number(self, query: str) -> int:
+        """Give the one number that a query gives."""
         return int(self._db.execute(query).fetchone()[0])
 
-    def _paths(self, query: str, values: Sequence[int] = ()) -> list[str]:
+    def paths(self, query: str, values: Sequence[int] = ()) -> list[str]:
+        """Give the paths of the folders and names that a query gives."""
         texts = self._words["folder"].texts
         return [f"{texts[f]}/{name}" for f, name in self._db.execute(query, values)]
 

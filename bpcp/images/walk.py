@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from bpcp.errors import BpcpError, Exit
 from bpcp.images.remote import fetched, in_bucket
+from bpcp.images.report import shown
 from bpcp.s3 import Access, Address, objects
 from bpcp.scratch import scratch
 
@@ -27,6 +28,8 @@ SUFFIXES = frozenset(
 _BESIDE = re.compile(
     r"(?:.*\.(?:mlf|mes|mrf|xdce|htd)|index(?:\.idx|\.ref)?\.xml)", re.IGNORECASE | re.DOTALL
 )
+# Of other .xml files in a folder, so many may be an index of a plate by what they hold.
+_XML = 20
 _THUMBNAIL = re.compile(r"_thumb[0-9A-F-]*\.[a-z]+$", re.IGNORECASE)
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -46,12 +49,20 @@ class Walk:
         The list of files, or "": an absolute path or an s3:// address.
     skipped : counter of str
         What was left out so far, by kind.
+    first : dict of str to str
+        The first path of each kind.
     beside : list of (str, str)
         Folder and name of the instruments' index files met so far.
+    xml : list of (str, str)
+        Folder and name of other .xml files, the first few of each folder: an IN Cell Analyzer's
+        index may be among them.
     exclude : sequence of str
         Shell patterns of paths below the root, or of whole paths in a list, to leave out.
     fitting : set of str
         Those of them that a file's path fitted so far.
+    thumbnail : callable
+        Takes folder and name of each thumbnail without its mark: A01_s1_w1_thumb.tif is
+        A01_s1_w1.tif.
     """
 
     root: str
@@ -59,8 +70,11 @@ class Walk:
     listed: str = ""
     exclude: Sequence[str] = ()
     skipped: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
     beside: list[File] = field(default_factory=list)
+    xml: list[File] = field(default_factory=list)
     fitting: set[str] = field(default_factory=set)
+    thumbnail: Callable[[str, str], None] = lambda *_: None
 
     def __iter__(self) -> Iterator[File]:
         """Give each image file: its folder and its name."""
@@ -69,34 +83,85 @@ class Walk:
         elif self.listed:
             found = _in_list(Path(self.listed), self.listed)
         elif in_bucket(self.root):
-            found = _in_bucket(self.access, Address.parse(self.root))
+            found = self._in_bucket(Address.parse(self.root))
         else:
-            found = _in_folder(self.root)
+            found = self._in_folder()
         for folder, name in found:
             if self._is_image(folder, name):
                 yield folder, name
 
+    def left_out(self) -> list[str]:
+        """Say what was left out: each kind, how often, and the first of it."""
+        return [
+            f"{number:,} {what} ({shown(self._below(self.first[what]))})"
+            for what, number in self.skipped.most_common()
+            if number
+        ]
+
+    def is_index(self, folder: str, name: str) -> None:
+        """Learn that one of `xml` is an index: it is not left out."""
+        what = ".xml, not an image"
+        self.skipped[what] -= 1
+        self.xml.remove((folder, name))
+        # the one that is named must be left out
+        self.first[what] = min((f"{f}/{n}" for f, n in self.xml), default="")
+
+    def _below(self, path: str) -> str:
+        return path.removeprefix(f"{self.root}/") if self.root else path
+
+    def _skip(self, what: str, folder: str, name: str) -> bool:
+        self.skipped[what] += 1
+        path = f"{folder}/{name}"
+        self.first[what] = min(self.first.get(what, path), path)
+        return False
+
+    def _in_folder(self) -> Iterator[File]:
+        todo = [self.root or "/"]
+        # a link to a folder above would never end
+        been: set[tuple[int, int]] = set()
+        while todo:
+            folder = todo.pop()
+            with os.scandir(folder) as entries:
+                here = os.stat(folder)  # noqa: PTH116 -- a million times
+                if (here.st_dev, here.st_ino) in been:
+                    continue
+                been.add((here.st_dev, here.st_ino))
+                for entry in entries:
+                    if not entry.is_dir():
+                        yield folder, entry.name
+                    elif entry.name.startswith("."):
+                        self._skip("hidden", folder, entry.name)
+                    else:
+                        todo.append(entry.path)
+
+    def _in_bucket(self, address: Address) -> Iterator[File]:
+        for below, _ in objects(self.access, address):
+            folder, _, name = below.rpartition("/")
+            where = f"{address}/{folder}".rstrip("/")
+            if folder.startswith(".") or "/." in folder:
+                self._skip("hidden", where, name)
+            else:
+                yield where, name
+
     def _is_image(self, folder: str, name: str) -> bool:
         if name.startswith("."):
-            self.skipped["hidden"] += 1
-            return False
+            return self._skip("hidden", folder, name)
         if self.exclude:
-            path = f"{folder}/{name}"
-            path = path.removeprefix(f"{self.root}/") if self.root else path
+            path = self._below(f"{folder}/{name}")
             if fits := [pattern for pattern in self.exclude if fnmatchcase(path, pattern)]:
                 self.fitting.update(fits)
-                self.skipped["excluded"] += 1
-                return False
+                return self._skip("excluded", folder, name)
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 -- a million times
         if suffix not in SUFFIXES:
             if _BESIDE.fullmatch(name):
                 self.beside.append((folder, name))
-            else:
-                self.skipped[f"{suffix or 'no suffix'}, not an image"] += 1
-            return False
-        if "_thumb" in name and _THUMBNAIL.search(name):
-            self.skipped["thumbnails"] += 1
-            return False
+                return False
+            if suffix == ".xml" and [f for f, _ in self.xml[-_XML:]].count(folder) < _XML:
+                self.xml.append((folder, name))
+            return self._skip(f"{suffix or 'no suffix'}, not an image", folder, name)
+        if "_thumb" in name and (mark := _THUMBNAIL.search(name)):
+            self.thumbnail(folder, name[: mark.start()] + os.path.splitext(name)[1])  # noqa: PTH122
+            return self._skip("thumbnails", folder, name)
         try:
             f"{folder}{name}".encode()
         except UnicodeEncodeError:
@@ -134,36 +199,6 @@ def walk(source: str, access: Access, exclude: Sequence[str] = ()) -> Walk:
     if path.suffix.lower() in SUFFIXES or _BESIDE.fullmatch(path.name):
         raise BpcpError(Exit.USAGE, f"{source} is one file", f"give its folder: {path.parent}")
     return Walk("", access, str(path), exclude)
-
-
-def _in_folder(root: str) -> Iterator[File]:
-    todo = [root or "/"]
-    # a link to a folder above would never end
-    been: set[tuple[int, int]] = set()
-    while todo:
-        folder = todo.pop()
-        with os.scandir(folder) as entries:
-            here = os.stat(folder)  # noqa: PTH116 -- a million times
-            if (here.st_dev, here.st_ino) in been:
-                continue
-            been.add((here.st_dev, here.st_ino))
-            for entry in entries:
-                if entry.is_dir():
-                    if not entry.name.startswith("."):
-                        todo.append(entry.path)
-                else:
-                    yield folder, entry.name
-
-
-def _in_bucket(access: Access, address: Address) -> Iterator[File]:
-    for below, _ in objects(access, address):
-        folder, _, name = below.rpartition("/")
-        if not _is_hidden(folder):
-            yield f"{address}/{folder}".rstrip("/"), name
-
-
-def _is_hidden(folder: str) -> bool:
-    return folder.startswith(".") or "/." in folder
 
 
 def _in_list(path: Path, named: str) -> Iterator[File]:

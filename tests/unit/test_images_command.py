@@ -175,7 +175,7 @@ def test_projections_beside_planes_are_left_out_and_told(
     for source, planes in ((tmp_path / "P", ["1", "2"]), (tmp_path / "Q", [""])):
         rows = made(source, tmp_path, "--overwrite")
         assert [r.get("Metadata_ZPlane", "") for r in rows] == planes
-        said = "1 projection of z planes that are listed, left out, such as "
+        said = "1 projection of z planes that are listed, left out: "
         assert (said in capsys.readouterr().err) is (planes != [""])
 
 
@@ -464,7 +464,11 @@ def test_a_plate_that_was_measured_twice_goes_by_its_folder(tmp_path: Path) -> N
     )
     # both are plate BR1
     assert "--plate-from folder" not in todo
-    assert "a group plate in --regex" in todo
+    assert todo.endswith(
+        "; or, if they are of different plates, list each by itself, with --plate NAME"
+    )
+    for folder in folders:
+        made(tmp_path / "in" / folder, tmp_path, "--plate", folder, "--overwrite")
 
 
 def test_a_folder_that_is_a_group_of_its_own_tells_no_places_apart(tmp_path: Path) -> None:
@@ -476,6 +480,10 @@ def test_a_folder_that_is_a_group_of_its_own_tells_no_places_apart(tmp_path: Pat
     )
     main([str(tmp_path / "in"), "--dry-run", "--regex", pattern.replace("Dose", "plate")])
     todo = doubled_todo(tmp_path, names, "--regex", pattern, "--plate", "S12")
+    assert todo.endswith(" (Dose: a column, tells no places apart), without --plate")
+    todo = doubled_todo(
+        tmp_path, names, "--regex", pattern.replace("Dose", "plate"), "--plate", "S12"
+    )
     assert todo.endswith("; or, if they are of different plates, leave out --plate")
     # without a channel both may be the reason
     todo = doubled_todo(tmp_path, names, "--regex", r"(?P<well>A01)")
@@ -613,7 +621,7 @@ def test_names_from_htd_files_and_what_they_become(
     named = made(plates, tmp_path, "--overwrite", "--channel", "Cy5=Actin")
     assert {"FileName_HOECHST33342", "FileName_Actin"} < set(named[0])
     touch(plates / "other" / "P 2.htd", htd.replace("Cy5", "FITC"))
-    todo = fails(Exit.MALFORMED_INPUT, "channel w2 is Cy5 here, FITC there", plates, "--dry-run")
+    todo = fails(Exit.MALFORMED_INPUT, "channel w2 is FITC here, Cy5 there", plates, "--dry-run")
     assert "--channel w2=NAME" in todo
     main([str(plates), "--dry-run", "--channel", "2=Actin"])
 

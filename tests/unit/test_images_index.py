@@ -100,7 +100,7 @@ def test_yokogawa_with_folders_below_and_a_projection(
         ("2", f"{folder}/Image"),
     ]
     assert {(r["Metadata_Plate"], r["Metadata_Well"]) for r in rows} == {("AP7", "C05")}
-    assert "1 projection of z planes that are listed, left out, such as " in capsys.readouterr().err
+    assert "1 projection of z planes that are listed, left out: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("layer", ["", "Image", "Projection"])

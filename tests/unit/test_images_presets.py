@@ -63,6 +63,10 @@ NAMES = [
         "BR5867a3|A01|1|3|1|1",
     ),
     ("phenix", "P7/Images/r16c24f09p03-ch10sk2fk1fl1.tiff", "P7|P24|9|10|3|2"),
+    # Harmony 7, and images exported with their illumination corrected: scPortrait's reader
+    ("phenix", "P7/Images/r01c02f03p04-ch5t06.tiff", "P7|A02|3|5|4|6"),
+    ("phenix", "P7/Images/flex/flex_r01c02f03p04-ch5t06.tiff", "P7|A02|3|5|4|6"),
+    ("phenix", "P7/Images/flex/flex_r01c02f03p04-ch5sk6fk1fl1.tiff", "P7|A02|3|5|4|6"),
     # Yokogawa: JUMP sources 2 and 5
     ("yokogawa", "1053601756/1053601756_A01_T0001F001L01A06Z01C06.tif", "1053601756|A01|1|{C}|1|1"),
     ("yokogawa", "P01_ADMJUM001_A01_T0001F001L01A06Z01C06.tif", "P01_ADMJUM001|A01|1|{C}|1|1"),
