@@ -20,7 +20,7 @@ from bpcp.images.presets import (
 )
 from bpcp.images.record import Image
 from bpcp.images.remote import fetched, in_bucket
-from bpcp.images.report import SHOWN, counted, shown, some
+from bpcp.images.report import SHOWN, LeftOut, counted, shown, some
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk
@@ -46,11 +46,20 @@ class Placed:
         What the user should know.
     indexes : int
         How many index files were read.
+    index : str
+        The first of them.
+    left_out : list of LeftOut
+        Files that are not placed, or not kept.
+    told : set of str
+        The notes that say the same.
     """
 
     channels: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     indexes: int = 0
+    index: str = ""
+    left_out: list[LeftOut] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)
 
     def learn(self, channels: dict[str, str]) -> None:
         """Take what an index calls its channels."""
@@ -59,16 +68,22 @@ class Placed:
             if name not in known:
                 known.append(name)
 
+    def leave_out(self, left: LeftOut, note: str = "") -> None:
+        """Take files that are left out; an error may say so in place of a note."""
+        self.left_out.append(left)
+        if note:
+            self.notes.append(note)
+            self.told.add(note)
 
-def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
-    """Place the files of a store by a preset.
+
+def place_all(store: Store, found: Walk, placer: Placer, placed: Placed) -> None:
+    """Place the files of a store by a preset; `placed` also tells of what came before an error.
 
     Raises
     ------
     BpcpError
         65 where not one fits, or an index file is broken.
     """
-    placed = Placed()
     with scratch("images") as home:
         for number, (preset, folder, name) in enumerate(_indexes(found, placer.preset)):
             path = _local(found, folder, name, home / str(number))
@@ -81,20 +96,21 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
             placed.learn(index.channels)
             placed.notes += [f"{shown(name)}: {note}" for note in index.notes]
             placed.indexes += 1
+            placed.index = placed.index or f"{folder}/{name}"
     if placed.indexes:
-        placed.notes += _not_shared(store, placer)
+        _not_shared(store, placer, placed)
     _by_name(store, placer, placed)
     if placer.preset.name != "regex":
         count, first = store.drop_projections(acquisition)
         if count:
-            placed.notes.append(
+            placed.leave_out(
+                LeftOut("projections of listed z planes", count, first),
                 f"{counted(count, 'projection')} of z planes that are listed, left out,"
-                f" such as {shown(first)}"
+                f" such as {shown(first)}",
             )
-    return placed
 
 
-def _not_shared(store: Store, placer: Placer) -> Iterator[str]:
+def _not_shared(store: Store, placer: Placer, placed: Placed) -> None:
     """Say which images only the index has, and drop them; and which files it does not name.
 
     Raises
@@ -105,13 +121,15 @@ def _not_shared(store: Store, placer: Placer) -> Iterator[str]:
     # in this order: a folder of which the index has nothing right goes by its names
     count, paths = store.absent(SHOWN)
     if count:
-        yield (
+        placed.leave_out(
+            LeftOut("in the index, but not there", count, paths[0]),
             f"{counted(count, 'image')} in the index, but not there:"
-            f" {some([shown(p) for p in paths], count)}"
+            f" {some([shown(p) for p in paths], count)}",
         )
     left = [f"{folder}/{name}" for folder, name in store.beside()]
     if not left:
         return
+    out = LeftOut("not in the index", len(left), left[0])
     indexed = store.wells_in()
     wells = dict.fromkeys(
         image.well
@@ -120,28 +138,31 @@ def _not_shared(store: Store, placer: Placer) -> Iterator[str]:
     )
     said = f"{counted(len(left), 'file')} not in the index"
     if wells:
+        placed.leave_out(out)
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"{said}, and so nothing of well{'s' if len(wells) > 1 else ''}"
             f" {some(list(wells), len(wells))}: {shown(left[0])} …",
             f"get the whole index; or leave these files out: {_EXCLUDE}",
         )
-    yield f"{said}, left out: {some([shown(p) for p in left], len(left))}"
+    placed.leave_out(out, f"{said}, left out: {some([shown(p) for p in left], len(left))}")
 
 
 def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
     strange: list[str] = []
+    first = ""
     plates: Counter[str] = Counter()
     count = 0
 
     def images() -> Iterator[Image]:
-        nonlocal count
+        nonlocal count, first
         for folder, name in ticking(store.unplaced(), "files placed"):
             image = placer.place(folder, name)
             if image is not None:
                 yield image
                 continue
             count += 1
+            first = min(first or f"{folder}/{name}", f"{folder}/{name}")
             if _WELL.search(name):
                 plates[acquisition(folder)] += 1
             if count <= SHOWN:
@@ -149,6 +170,8 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
 
     store.add(images())
     preset = placer.preset
+    if count:
+        placed.leave_out(LeftOut(f"{preset.name} does not fit", count, first))
     if not store.count_images():
         what = f"--regex {preset.what}" if preset.name == "regex" else f"preset {preset.name}"
         raise BpcpError(
@@ -167,10 +190,12 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
             f"list them apart, with --preset or --regex; or leave them out: {_EXCLUDE}",
         )
     if count:
-        placed.notes.append(
+        note = (
             f"{counted(count, 'file')} that the preset does not fit, left out:"
             f" {some(strange, count)}"
         )
+        placed.notes.append(note)
+        placed.told.add(note)
 
 
 def _indexes(found: Walk, preset: Preset) -> Iterator[tuple[Preset, str, str]]:

@@ -14,6 +14,21 @@ SHOWN = 5
 _EXTRA = 2
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Files that no image set has, for one reason.
+
+    Attributes
+    ----------
+    example : str
+        The path of one of them.
+    """
+
+    reason: str
+    count: int
+    example: str
+
+
 @dataclass
 class Account:
     """The image sets, counted.

@@ -46,6 +46,8 @@ class Walk:
         The list of files, or "": an absolute path or an s3:// address.
     skipped : counter of str
         What was left out so far, by kind.
+    first : dict of str to str
+        The first path of each kind.
     beside : list of (str, str)
         Folder and name of the instruments' index files met so far.
     exclude : sequence of str
@@ -59,6 +61,7 @@ class Walk:
     listed: str = ""
     exclude: Sequence[str] = ()
     skipped: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
     beside: list[File] = field(default_factory=list)
     fitting: set[str] = field(default_factory=set)
 
@@ -78,25 +81,21 @@ class Walk:
 
     def _is_image(self, folder: str, name: str) -> bool:
         if name.startswith("."):
-            self.skipped["hidden"] += 1
-            return False
+            return self._skip("hidden", folder, name)
         if self.exclude:
             path = f"{folder}/{name}"
             path = path.removeprefix(f"{self.root}/") if self.root else path
             if fits := [pattern for pattern in self.exclude if fnmatchcase(path, pattern)]:
                 self.fitting.update(fits)
-                self.skipped["excluded"] += 1
-                return False
+                return self._skip("excluded", folder, name)
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 -- a million times
         if suffix not in SUFFIXES:
             if _BESIDE.fullmatch(name):
                 self.beside.append((folder, name))
-            else:
-                self.skipped[f"{suffix or 'no suffix'}, not an image"] += 1
-            return False
+                return False
+            return self._skip(f"{suffix or 'no suffix'}, not an image", folder, name)
         if "_thumb" in name and _THUMBNAIL.search(name):
-            self.skipped["thumbnails"] += 1
-            return False
+            return self._skip("thumbnails", folder, name)
         try:
             f"{folder}{name}".encode()
         except UnicodeEncodeError:
@@ -107,6 +106,12 @@ class Walk:
                 "rename the file or folder, for example by convmv",
             ) from None
         return True
+
+    def _skip(self, what: str, folder: str, name: str) -> bool:
+        self.skipped[what] += 1
+        path = f"{folder}/{name}"
+        self.first[what] = min(self.first.get(what, path), path)
+        return False
 
 
 def walk(source: str, access: Access, exclude: Sequence[str] = ()) -> Walk:
