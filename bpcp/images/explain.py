@@ -49,7 +49,7 @@ class _Form:
 
 @dataclass
 class _Forms:
-    """All forms, by what they have in common; what stands for plate and channel is no part of that."""
+    """All forms; the plate and the channel that a name says are no part of its form."""
 
     known: dict[object, _Form] = field(default_factory=dict)
 

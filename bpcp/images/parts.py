@@ -104,7 +104,7 @@ def _wells(fields: Sequence[Field]) -> Iterator[Part]:
 
 
 def _known(word: str) -> bool:
-    return any(word in _WORDS[role] for role in _ROLES)
+    return any(word in _WORDS[role] for role in (*_ROLES, "row", "col"))
 
 
 def _word(fields: Sequence[Field], at: int) -> str:
@@ -126,9 +126,9 @@ def _after_word(fields: Sequence[Field], i: int, well: Part | None) -> Iterator[
             if role == "plate" and word == "p":
                 # P3_A01 is a plate, A01_p3 a position
                 score += 10 if ahead else -90
-            # short words keep their letter, as instruments' channels do: w1
-            first = i - 1 if role in ("channel", "plate") and not field.gap else i
-            first = first if len(word) < 3 or role == "plate" else i
+            # short words keep their letter, as instruments' channels do: w1; so do plates
+            keeps = role == "plate" or (role == "channel" and not field.gap and len(word) < 3)
+            first = i - 1 if keeps else i
             yield Part(role, first, i, score)
 
 
@@ -155,15 +155,15 @@ def _repeated(fields: Sequence[Field], known: Sequence[Part]) -> Iterator[Part]:
     varying = [i for i, f in enumerate(fields) if not f.constant]
     if len(varying) > 1 and not fields[varying[-1]].level:
         i = varying[-1]
-        some = 2 if fields[i].number else 1
-        numbers = [j for j in varying if fields[j].number]
-        enough = len(fields[i].distinct) <= _CHANNELS and len(numbers) >= 2 * (some - 1)
-        if (
-            enough
-            and not fields[i].time
-            and not any(i in p.at for p in known)
-            and not _word(fields, i)
-        ):
+        # of two numbers the last, of one none: that is rather a site
+        wells = {j for p in _wells(fields) if p.score >= SURE for j in p.at}
+        behind = max((j for j in wells if not fields[j].level), default=-1)
+        sites = [j for j in varying if fields[j].number and not fields[j].level and j > behind]
+        words = [_word(fields, j) for j in sites]
+        numbers = sum(word in _WORDS["site"] or not _known(word) for word in words)
+        few = len(fields[i].distinct) <= _CHANNELS and (numbers > 1 or not fields[i].number)
+        named = any(i in p.at for p in known) or _known(_word(fields, i))
+        if few and not named and not fields[i].time:
             yield Part("channel", i, i, 20)
 
 
@@ -232,7 +232,11 @@ def _chosen(
             left.append(i)
             keys = more
     surest = next((p for p in known if p.role == "well"), None)
-    if told() < count or (surest is not None and surest.score >= SURE and "well" not in parts):
+    if surest is not None and surest.score >= SURE:
+        well = parts.get("well")
+        if well is None or well.score < surest.score:
+            return None
+    if told() < count:
         return None
     return _given_roles(fields, parts, sorted(left))
 
@@ -257,31 +261,41 @@ def _given_roles(
 ) -> list[Part] | None:
     """Give each field that is left over a role; None where there are too many."""
     well = parts.get("well")
-    if left and fields[left[-1]].level == 0 and fields[left[-1]].number:
+    behind = well.last if well is not None and fields[well.last].level == 0 else -1
+    last = left[-1] if left else -1
+    if last > behind and fields[last].level == 0 and fields[last].number:
         before = parts.get("site")
         if before is None:
-            last = left.pop()
+            left.pop()
             parts["site"] = Part("site", last, last, 10)
-        elif well is None and before.last < left[-1]:
+        elif well is None and before.last < last:
             # XY01_00001: a place and a tile in it
-            last = left.pop()
+            left.pop()
             parts["well"] = well = replace(before, role="well", first=_letters(fields, before))
             parts["site"] = Part("site", last, last, 10)
-        elif before.last + 1 == left[-1] and fields[left[-1]].level == fields[before.last].level:
+        elif before.last + 1 == last and fields[before.last].level == 0:
             parts["site"] = replace(before, last=left.pop())
     for first, last in _joined(fields, left):
         folder = fields[first].level > 0
         order = ("plate", "well", "site") if folder or well is not None else ("well", "plate")
-        if folder:
-            same = [i for i, f in enumerate(fields) if f.level == fields[first].level]
-            if not any(i in p.at for i in same for p in parts.values()):
-                first, last = same[0], same[-1]
         role = next((r for r in order if r not in parts), "")
         if not role:
             return None
-        parts[role] = Part(role, first, last, 10)
+        found = Part(role, first, last, 10)
+        parts[role] = found if folder else replace(found, first=_letters(fields, found))
+    if "plate" in parts:
+        parts["plate"] = _widened(fields, parts)
     used = [i for p in parts.values() for i in p.at]
     return list(parts.values()) if len(used) == len(set(used)) else None
+
+
+def _widened(fields: Sequence[Field], parts: Mapping[str, Part]) -> Part:
+    """Give the plate's part, the whole name of its folder if that says nothing else."""
+    plate = parts["plate"]
+    level = fields[plate.first].level
+    same = [i for i, f in enumerate(fields) if f.level == level]
+    other = any(i in p.at for i in same for p in parts.values() if p is not plate)
+    return plate if not level or other else replace(plate, first=same[0], last=same[-1])
 
 
 def _letters(fields: Sequence[Field], part: Part) -> int:
