@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from shlex import join, quote
+from shlex import quote
 
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.images import channels, doubled, explain, illum, natural, propose, ready, report, write
@@ -187,7 +187,7 @@ def _command(args: argparse.Namespace) -> str:
             words += [f"--{option.replace('_', '-')}", one]
     if not (args.dataset or args.out):
         words.append("--explain")
-    return join(words)
+    return propose.quoted(words)
 
 
 def _show(lines: Iterable[str]) -> None:

@@ -1,8 +1,7 @@
 """Work out a --regex from the names of images that no preset fits; it is only ever shown.
 
-The parts of the names come from fields.py. Which of them is the well, the site, the channel … is
-taken from their form and from the word before them (words.json), then from what tells files apart;
-what comes out has to read every name, give no two files one place, and give complete image sets.
+fields.py cuts the names into fields, parts.py says what they look like, choose.py which of them
+place the files; what comes out has to read every name, give no two files one place, and give complete image sets.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from shlex import join
+from shlex import quote
 
 from bpcp.images import natural
+from bpcp.images.choose import readings
 from bpcp.images.fields import Field, Layout, layouts
-from bpcp.images.parts import Part, by_form, readings
+from bpcp.images.parts import Part, by_form
 from bpcp.images.presets import ENOUGH, Placer, own
 from bpcp.images.record import Image
 from bpcp.images.report import account
@@ -47,8 +47,7 @@ class Proposal:
     @property
     def options(self) -> str:
         """The options that the user would give."""
-        words = ["--regex", self.regex, *(["--plate", self.plate] if self.plate else [])]
-        return join(words)
+        return quoted(["--regex", self.regex, *(["--plate", self.plate] if self.plate else [])])
 
     def placer(self, asked: Placer) -> Placer:
         """Give what reads names by it, with what the user says of plates."""
@@ -240,3 +239,13 @@ def _consistent(images: Sequence[Image | None]) -> bool:
     there = Counter(place for place, _ in places)
     full = sum(n == wanted for n in there.values())
     return len(placed) == len(images) == len(places) and full >= ENOUGH * len(there)
+
+
+def quoted(words: Sequence[str]) -> str:
+    """Write words for bash; what would spoil the terminal is escaped."""
+    return " ".join(w if (w := quote(word)).isprintable() else _escaped(word) for word in words)
+
+
+def _escaped(word: str) -> str:
+    plain = (c if c.isprintable() and c not in "\\'" else f"\\U{ord(c):08x}" for c in word)
+    return f"$'{''.join(plain)}'"

@@ -125,7 +125,7 @@ def understood(path: str, image: Image) -> str:
         ("t", image.t),
         *image.extra[:_EXTRA],
     ]
-    words = ", ".join(f"{name} {text}" for name, text in parts if text)
+    words = ", ".join(f"{name} {shown(text)}" for name, text in parts if text)
     return f"{shown(path)} → {words}{' …' if len(image.extra) > _EXTRA else ''}"
 
 
