@@ -112,8 +112,10 @@ class _Say:
         self.explain = explain
 
     def __call__(self, text: str) -> None:
-        if not self.quiet:
-            print(text, file=sys.stdout if self.explain else sys.stderr)
+        if not self.quiet and self.explain:
+            _show(explain.lines_of(text))
+        elif not self.quiet:
+            print(text, file=sys.stderr)
 
     def wrong(self, lines: Iterable[str]) -> None:
         """Say what must be known even by who asked for silence."""

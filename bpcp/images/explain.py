@@ -7,13 +7,14 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from shutil import get_terminal_size
+from textwrap import wrap
 
 from bpcp.images import natural
 from bpcp.images.place import Placed
 from bpcp.images.presets import PRESETS, Placer, share
 from bpcp.images.propose import Attempt
 from bpcp.images.record import Image
-from bpcp.images.report import LeftOut, counted, shown, understood
+from bpcp.images.report import LeftOut, account, counted, shown, summary, understood
 from bpcp.images.store import Store
 from bpcp.images.walk import Walk
 
@@ -73,7 +74,7 @@ class _Forms:
     @property
     def largest(self) -> list[_Form]:
         """The forms, those with most names first."""
-        return sorted(self.known.values(), key=lambda f: -f.count)
+        return sorted(self.known.values(), key=lambda f: (-f.count, f.example))
 
 
 def read(
@@ -147,7 +148,13 @@ def unread(
         store.sort()
         for image in store.images():
             forms.add(image.file, placer.shown(image.folder, image.file), image)
-        examples = [shown(understood(placer.shown(i.folder, i.file), i)) for i in store.examples()]
+        for image in store.examples():
+            said = understood(placer.shown(image.folder, image.file), image)
+            examples.append(_reading(said, room - 2))
+        counts = account(store.sets(), store.values("channel"))
+        lacking = f"; {counts.incomplete:,} incomplete" if counts.incomplete else ""
+        channels = {channel: shown(channel) for channel in store.values("channel")}
+        examples += lines_of(f"{summary(counts, channels)}{lacking}")
     yield ""
     yield from _table(forms.largest, _left_out(found, asked, []), room)
     if tried is None:
@@ -161,9 +168,21 @@ def unread(
             yield cut(f"  {counted(count, 'value')}: {', '.join(map(shown, values))}{more}", room)
         return
     yield "A proposal made from the names; confirm its reading, or change it:"
-    yield from (cut(f"  {line}", room) for line in examples)
+    yield from (f"  {line}" for line in examples)
     yield f"  {command} \\"
     yield f"    {proposal.options}"
+
+
+def lines_of(text: str) -> list[str]:
+    """Break a sentence into lines of the screen."""
+    room = get_terminal_size(_SCREEN).columns
+    return wrap(text, room, subsequent_indent="  ", break_on_hyphens=False) or [""]
+
+
+def _reading(said: str, room: int) -> str:
+    """Shorten a path rather than what it is taken for."""
+    path, _, words = said.rpartition(" → ")
+    return cut(f"{cut(path, max(_EXAMPLE, room - width(words) - 3))} → {words}", room)
 
 
 def _below(placer: Placer, path: str) -> str:
@@ -182,13 +201,15 @@ def _in_part(placer: Placer, sample: Sequence[File], but: str, room: int) -> Ite
 
 
 def _percent(part: float) -> str:
-    return f"{part:.0%}" if part in (0, 1) else f"{min(99, max(1, round(part * 100)))}%"
+    if part < 1 and round(part * 100) in (0, 100):
+        return "<1%" if part < 0.5 else ">99%"
+    return f"{part:.0%}"
 
 
 def _left_out(found: Walk, placer: Placer, more: Iterable[LeftOut]) -> list[LeftOut]:
     kinds = [LeftOut(what, n, found.first[what]) for what, n in found.skipped.items()]
     left = [LeftOut(k.reason, k.count, _below(placer, k.example)) for k in (*kinds, *more)]
-    return sorted(left, key=lambda kind: -kind.count)
+    return sorted(left, key=lambda kind: (-kind.count, kind.reason))
 
 
 # --- the table -----------------------------------------------------------------------------------

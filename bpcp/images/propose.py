@@ -1,7 +1,8 @@
 """Work out a --regex from the names of images that no preset fits; it is only ever shown.
 
 fields.py cuts the names into fields, parts.py says what they look like, choose.py which of them
-place the files; what comes out has to read every name, give no two files one place, and give complete image sets.
+place the files. What comes out has to read every name, to give no two files one place, and to give
+complete image sets.
 """
 
 from __future__ import annotations
