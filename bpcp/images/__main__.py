@@ -11,7 +11,7 @@ from shlex import quote
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.images import channels, doubled, explain, illum, natural, propose, ready, report, write
 from bpcp.images.place import Placed, place_all
-from bpcp.images.presets import PHENIX, PRESETS, NoPreset, Placer, Preset, detect, own
+from bpcp.images.presets import PRESETS, NoPreset, Placer, Preset, detect, own
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk, walk
@@ -144,8 +144,7 @@ def _placed(
             sample = () if args.regex is not None else store.sample(_SAMPLE)
             _show(explain.read(store, found, placer, placed, sample, bool(args.preset)))
     if args.explain:
-        # the table has the rest
-        say.wrong(note for note in placed.notes if note not in placed.told)
+        say.wrong(placed.notes)
         return placed, placer
     by_index = f", by {report.counted(placed.indexes, 'index file')}" if placed.indexes else ""
     say(f"preset {placer.preset.name}: {placer.preset.what}{by_index}")
@@ -154,7 +153,7 @@ def _placed(
         say(f"  {report.understood(placer.shown(image.folder, image.file), image)}")
     if left_out:
         say(f"left out: {report.some(left_out)}")
-    say.wrong(placed.notes)
+    say.wrong([*placed.notes, *(left.note for left in placed.left_out)])
     return placed, placer
 
 
@@ -168,7 +167,7 @@ def _preset(args: argparse.Namespace, store: Store, found: Walk) -> Preset:
     try:
         return detect(sample, found.root, found.beside)
     except BpcpError as error:
-        asked = Placer(PHENIX, found.root, args.plate, args.plate_from)
+        asked = Placer(next(iter(PRESETS.values())), found.root, args.plate, args.plate_from)
         tried = propose.attempt(store, asked) if isinstance(error, NoPreset) else None
         if args.explain:
             _show(explain.unread(store, found, asked, tried, sample, _command(args)))

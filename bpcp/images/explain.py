@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from shutil import get_terminal_size
 from textwrap import wrap
@@ -25,7 +25,9 @@ _OTHER = 14
 _ROLES = ("plate", "well", "site", "channel", "z", "t")
 _WIDEST = 14
 # what a reason needs at least, and the example
-_REASON, _EXAMPLE = 34, 16
+_REASON, _EXAMPLE = 40, 16
+# forms that are told apart
+_MOST = 1000
 _GUID = re.compile(r"[0-9A-F]{8}-(?:[0-9A-F]{4}-){3}[0-9A-F]{12}", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"\d+")
@@ -65,6 +67,8 @@ class _Forms:
                 form = form.replace(text, "\0")
         form = _NUMBER.sub("0", _WORD.sub("a", _GUID.sub("\1", form)))
         key = (form, tuple(map(bool, values)))
+        if len(self.known) >= _MOST and key not in self.known:
+            key = ("", ())
         found = self.known.setdefault(key, _Form(example, values))
         found.count += 1
         if image is None:
@@ -156,7 +160,8 @@ def unread(
         channels = {channel: shown(channel) for channel in store.values("channel")}
         examples += lines_of(f"{summary(counts, channels)}{lacking}")
     yield ""
-    yield from _table(forms.largest, _left_out(found, asked, []), room)
+    unread_files = [tried.unread] if tried is not None and tried.unread is not None else []
+    yield from _table(forms.largest, _left_out(found, asked, unread_files), room)
     if tried is None:
         return
     yield ""
@@ -206,7 +211,7 @@ def _percent(part: float) -> str:
     return f"{part:.0%}"
 
 
-def _left_out(found: Walk, placer: Placer, more: Iterable[LeftOut]) -> list[LeftOut]:
+def _left_out(found: Walk, placer: Placer, more: Sequence[LeftOut]) -> list[LeftOut]:
     kinds = [LeftOut(what, n, found.first[what]) for what, n in found.skipped.items()]
     left = [LeftOut(k.reason, k.count, _below(placer, k.example)) for k in (*kinds, *more)]
     return sorted(left, key=lambda kind: (-kind.count, kind.reason))

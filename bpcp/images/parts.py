@@ -1,4 +1,7 @@
-"""What the fields of names may be by their form and by the word before them (words.json)."""
+"""What the fields of names may be by their form and by the word before them (words.json).
+
+The words are those of the names that presets.py and tests/unit/test_images_propose.py quote.
+"""
 
 from __future__ import annotations
 

@@ -50,8 +50,6 @@ class Placed:
         The first of them.
     left_out : list of LeftOut
         Files that are not placed, or not kept.
-    told : set of str
-        The notes that say the same.
     """
 
     channels: dict[str, list[str]] = field(default_factory=dict)
@@ -59,7 +57,6 @@ class Placed:
     indexes: int = 0
     index: str = ""
     left_out: list[LeftOut] = field(default_factory=list)
-    told: set[str] = field(default_factory=set)
 
     def learn(self, channels: dict[str, str]) -> None:
         """Take what an index calls its channels."""
@@ -67,13 +64,6 @@ class Placed:
             known = self.channels.setdefault(channel, [])
             if name not in known:
                 known.append(name)
-
-    def leave_out(self, left: LeftOut, note: str = "") -> None:
-        """Take files that are left out; an error may say so in place of a note."""
-        self.left_out.append(left)
-        if note:
-            self.notes.append(note)
-            self.told.add(note)
 
 
 def place_all(store: Store, found: Walk, placer: Placer, placed: Placed) -> None:
@@ -103,11 +93,12 @@ def place_all(store: Store, found: Walk, placer: Placer, placed: Placed) -> None
     if placer.preset.name != "regex":
         count, first = store.drop_projections(acquisition)
         if count:
-            placed.leave_out(
-                LeftOut("projections of listed z planes", count, first),
+            note = (
                 f"{counted(count, 'projection')} of z planes that are listed, left out,"
-                f" such as {shown(first)}",
+                f" such as {shown(first)}"
             )
+            reason = "projections of listed z planes"
+            placed.left_out.append(LeftOut(reason, count, first, note))
 
 
 def _not_shared(store: Store, placer: Placer, placed: Placed) -> None:
@@ -121,15 +112,14 @@ def _not_shared(store: Store, placer: Placer, placed: Placed) -> None:
     # in this order: a folder of which the index has nothing right goes by its names
     count, paths = store.absent(SHOWN)
     if count:
-        placed.leave_out(
-            LeftOut("in the index, but not there", count, paths[0]),
+        note = (
             f"{counted(count, 'image')} in the index, but not there:"
-            f" {some([shown(p) for p in paths], count)}",
+            f" {some([shown(p) for p in paths], count)}"
         )
+        placed.left_out.append(LeftOut("in the index, but not there", count, paths[0], note))
     left = [f"{folder}/{name}" for folder, name in store.beside()]
     if not left:
         return
-    out = LeftOut("not in the index", len(left), left[0])
     indexed = store.wells_in()
     wells = dict.fromkeys(
         image.well
@@ -137,15 +127,15 @@ def _not_shared(store: Store, placer: Placer, placed: Placed) -> None:
         if image and image.well and (image.folder, image.well) not in indexed
     )
     said = f"{counted(len(left), 'file')} not in the index"
+    note = f"{said}, left out: {some([shown(p) for p in left], len(left))}"
+    placed.left_out.append(LeftOut("not in the index", len(left), left[0], note))
     if wells:
-        placed.leave_out(out)
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"{said}, and so nothing of well{'s' if len(wells) > 1 else ''}"
             f" {some(list(wells), len(wells))}: {shown(left[0])} …",
             f"get the whole index; or leave these files out: {_EXCLUDE}",
         )
-    placed.leave_out(out, f"{said}, left out: {some([shown(p) for p in left], len(left))}")
 
 
 def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
@@ -171,7 +161,11 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
     store.add(images())
     preset = placer.preset
     if count:
-        placed.leave_out(LeftOut(f"{preset.name} does not fit", count, first))
+        note = (
+            f"{counted(count, 'file')} that the preset does not fit, left out:"
+            f" {some(strange, count)}"
+        )
+        placed.left_out.append(LeftOut(f"{preset.name} does not fit", count, first, note))
     if not store.count_images():
         what = f"--regex {preset.what}" if preset.name == "regex" else f"preset {preset.name}"
         raise BpcpError(
@@ -189,13 +183,6 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
             f" like plates: {some(folders, len(folders))}",
             f"list them apart, with --preset or --regex; or leave them out: {_EXCLUDE}",
         )
-    if count:
-        note = (
-            f"{counted(count, 'file')} that the preset does not fit, left out:"
-            f" {some(strange, count)}"
-        )
-        placed.notes.append(note)
-        placed.told.add(note)
 
 
 def _indexes(found: Walk, preset: Preset) -> Iterator[tuple[Preset, str, str]]:

@@ -20,7 +20,7 @@ from bpcp.images.fields import Field, Layout, layouts
 from bpcp.images.parts import Part, by_form
 from bpcp.images.presets import ENOUGH, Placer, own
 from bpcp.images.record import Image
-from bpcp.images.report import account
+from bpcp.images.report import LeftOut, account
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
 
@@ -63,16 +63,21 @@ class Attempt:
     ----------
     proposal : Proposal, optional
         None where nothing consistent was found.
+    unread : LeftOut, optional
+        The few names of another form that the proposal does not fit.
     varying : list of (int, list of str)
         What differs in the names, part by part: how many values, and the first few of them.
     """
 
     proposal: Proposal | None = None
+    unread: LeftOut | None = None
     varying: list[tuple[int, list[str]]] = field(default_factory=list)
 
 
 def attempt(store: Store, asked: Placer) -> Attempt:
     """Try to read the files of a store; those that the proposal reads are placed in it.
+
+    Where all but a few names are of one form, a proposal for that will do.
 
     Parameters
     ----------
@@ -80,13 +85,26 @@ def attempt(store: Store, asked: Placer) -> Attempt:
         Its root, and what the user says of plates; its preset doesn't matter.
     """
     files = _some(store)
-    found = propose(files, asked)
-    if found is None or not _placed(store, found.placer(asked)):
+    for some, most in ((files, 0.0), (_alike(files), 1 - ENOUGH)):
+        found = propose(some, asked) if some else None
+        if found is None:
+            continue
+        unread = _place(store, found.placer(asked))
+        if unread.count <= most * store.count_files() and _is_consistent(store):
+            return Attempt(found, unread if unread.count else None)
         store.clear()
-        layout = next(layouts([asked.shown(*file) for file in files]))
-        parts = [sorted(f.distinct, key=natural.key) for f in layout.fields if not f.constant]
-        return Attempt(None, [(len(values), values[:_SHOWN]) for values in parts])
-    return Attempt(found)
+    layout = next(layouts([asked.shown(*file) for file in files]))
+    parts = [sorted(f.distinct, key=natural.key) for f in layout.fields if not f.constant]
+    return Attempt(varying=[(len(values), values[:_SHOWN]) for values in parts])
+
+
+def _alike(files: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Give the files whose names have the commonest form, if only a few have another."""
+    forms = [(f.count("/"), re.sub(r"[^\W_]+", "x", name.lower())) for f, name in files]
+    form, count = Counter(forms).most_common(1)[0]
+    if not ENOUGH * len(files) <= count < len(files):
+        return []
+    return [file for file, its in zip(files, forms, strict=True) if its == form]
 
 
 def _some(store: Store) -> list[tuple[str, str]]:
@@ -103,21 +121,27 @@ def _some(store: Store) -> list[tuple[str, str]]:
     return sorted(islice(store.unplaced(), _LEARN))
 
 
-def _placed(store: Store, placer: Placer) -> bool:
-    """Place all files of a store; tell whether that is consistent."""
-    strange = 0
+def _place(store: Store, placer: Placer) -> LeftOut:
+    """Place all files of a store; give those that don't fit."""
+    count, first = 0, ""
 
     def images() -> Iterator[Image]:
-        nonlocal strange
+        nonlocal count, first
         for file in ticking(store.unplaced(), "files tried"):
             image = placer.place(*file)
-            if image is None:
-                strange += 1
-            else:
+            if image is not None:
                 yield image
+                continue
+            path = "/".join(file)
+            count, first = count + 1, min(first or path, path)
 
     store.add(images())
-    if strange or store.doubled(0)[0]:
+    return LeftOut("the proposal does not fit", count, first)
+
+
+def _is_consistent(store: Store) -> bool:
+    """Tell whether no two files have one place, and nearly all image sets are complete."""
+    if store.doubled(0)[0]:
         return False
     store.sort()
     sets = account(store.sets(), store.values("channel"))

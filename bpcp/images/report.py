@@ -22,11 +22,14 @@ class LeftOut:
     ----------
     example : str
         The path of one of them.
+    note : str
+        What the user is told of them by itself.
     """
 
     reason: str
     count: int
     example: str
+    note: str = ""
 
 
 @dataclass

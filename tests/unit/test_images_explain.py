@@ -218,6 +218,16 @@ def test_what_varies_is_said_where_nothing_can_be_proposed(
     assert lines[-1] == "  4 values: neu, neu besser, 'x\\ty', …"
 
 
+def test_names_that_the_proposal_does_not_fit_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for well, stain in itertools.product(range(1, 9), ("DAPI", "GFP")):
+        touch(tmp_path / f"x A{well} {stain}.tif")
+    touch(tmp_path / "overview.tif")
+    refused(Exit.MALFORMED_INPUT, "what named", main, [str(tmp_path), "--explain"])
+    assert "    1  left out: the proposal does not fit  overview.tif" in capsys.readouterr().out
+
+
 def test_presets_that_fit_part_of_the_names_are_named(
     unknown: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -323,9 +323,23 @@ def test_all_files_are_read_not_only_those_that_are_looked_at(
         assert tried.proposal is not None
         assert store.count_images() == len(names)
     with Store() as store:
-        store.add_files(files([*names, "x H12 s99 (copy).tif"]))
+        # of one form with the others, and not looked at
+        store.add_files(files([*names, "x H12 sX DAPI.tif"]))
         assert attempt(store, asked()).proposal is None
         assert store.count_images() == 0
+
+
+def test_a_few_names_of_another_form_are_left_out() -> None:
+    names = [f"x {w} s{s} {c}.tif" for w, s, c in product(WELLS, (1, 2), ("DAPI", "GFP"))]
+    with Store() as store:
+        store.add_files(files([*names, "overview.tif"]))
+        tried = attempt(store, asked())
+        assert tried.proposal is not None
+        assert tried.unread is not None
+        assert (tried.unread.count, tried.unread.example) == (1, f"{ROOT}/overview.tif")
+    with Store() as store:
+        store.add_files(files([*names, "overview.tif", "x 2.tif"]))
+        assert attempt(store, asked()).proposal is None
 
 
 # --- names of any form ---------------------------------------------------------------------------
