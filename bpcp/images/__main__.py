@@ -9,9 +9,9 @@ from pathlib import Path
 from shlex import quote
 
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.images import channels, doubled, illum, natural, ready, report, write
+from bpcp.images import channels, doubled, explain, illum, natural, propose, ready, report, write
 from bpcp.images.place import Placed, drop_projections, place_all
-from bpcp.images.presets import PRESETS, Placer, detect, own
+from bpcp.images.presets import PRESETS, NoPreset, Placer, Preset, detect, own
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk, walk
@@ -43,6 +43,7 @@ def _parser() -> Parser:
     parser.add_argument("--illum", default="")
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--explain", action="store_true")
     parser.add_argument("--endpoint-url", default="")
     parser.add_argument("--profile", default="")
     parser.add_argument("-q", "--quiet", action="store_true")
@@ -63,7 +64,9 @@ def _target(args: argparse.Namespace) -> Path | None:
         if args.dry_run:
             return None
         raise BpcpError(
-            Exit.USAGE, "where to?", "-d DATASET [-p PIPELINE | --base DIR], --out FILE, --dry-run"
+            Exit.USAGE,
+            "where to?",
+            "-d DATASET [-p PIPELINE | --base DIR], --out FILE, --dry-run, --explain",
         )
     if args.out == _STDOUT:
         if args.illum:
@@ -102,13 +105,16 @@ def _writable(out: Path) -> Path:
 
 
 class _Say:
-    """Words for people, on stderr."""
+    """Words for people: on stderr, or on stdout where they are what was asked for."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, explain: bool) -> None:
         self.quiet = quiet
+        self.explain = explain
 
     def __call__(self, text: str) -> None:
-        if not self.quiet:
+        if not self.quiet and self.explain:
+            _show(explain.lines_of(text))
+        elif not self.quiet:
             print(text, file=sys.stderr)
 
     def wrong(self, lines: Iterable[str]) -> None:
@@ -130,22 +136,66 @@ def _placed(
         left_out = found.left_out()
         beside = f"; there are {', '.join(left_out)}" if left_out else ""
         raise BpcpError(Exit.NO_INPUT, f"no images in {args.source}{beside}")
-    if args.regex is not None:
-        preset = own(args.regex)
-    elif args.preset:
-        preset = PRESETS[args.preset]
-    else:
-        preset = detect(store.sample(_SAMPLE), found.root, found.beside)
-    placer = Placer(preset, found.root, args.plate, args.plate_from)
-    placed = place_all(store, found, placer)
+    placer = Placer(_preset(args, store, found), found.root, args.plate, args.plate_from)
+    placed = Placed()
+    try:
+        place_all(store, found, placer, placed)
+    finally:
+        if args.explain:
+            sample = () if args.regex is not None else store.sample(_SAMPLE)
+            _show(explain.read(store, found, placer, placed, sample, bool(args.preset)))
+    if args.explain:
+        say.wrong(placed.notes)
+        return placed, placer
     by_index = f", by {report.counted(placed.indexes, 'index file')}" if placed.indexes else ""
-    say(f"preset {preset.name}: {preset.what}{by_index}")
+    say(f"preset {placer.preset.name}: {placer.preset.what}{by_index}")
     store.sort()
     for image in store.examples():
         say(f"  {report.understood(placer.shown(image.folder, image.file), image)}")
     if left_out := found.left_out():
         say(f"left out: {report.some(left_out)}")
+    say.wrong([*placed.notes, *(left.note for left in placed.left_out)])
     return placed, placer
+
+
+def _preset(args: argparse.Namespace, store: Store, found: Walk) -> Preset:
+    """Give the preset that was named, or the one that fits."""
+    if args.regex is not None:
+        return own(args.regex)
+    if args.preset:
+        return PRESETS[args.preset]
+    sample = store.sample(_SAMPLE)
+    try:
+        return detect(sample, found.root, found.beside)
+    except BpcpError as error:
+        asked = Placer(next(iter(PRESETS.values())), found.root, args.plate, args.plate_from)
+        tried = propose.attempt(store, asked) if isinstance(error, NoPreset) else None
+        if args.explain:
+            _show(explain.unread(store, found, asked, tried, sample, _command(args)))
+        if tried is not None and tried.proposal is not None:
+            error.todo += f"\n  proposed, to be confirmed: {tried.proposal.options}"
+        raise
+
+
+def _command(args: argparse.Namespace) -> str:
+    """Give the command line of this run, as far as it says what the images are."""
+    words = ["bpcp", "images", args.source]
+    for option in ("dataset", "pipeline", "base", "out", "endpoint_url", "profile"):
+        if value := getattr(args, option):
+            words += [f"--{option.replace('_', '-')}", str(value)]
+    for option in ("plate", "plate_from", "channel", "exclude"):
+        value = getattr(args, option)
+        for one in value if isinstance(value, list) else [value] if value else []:
+            words += [f"--{option.replace('_', '-')}", one]
+    if not (args.dataset or args.out):
+        words.append("--explain")
+    return propose.quoted(words)
+
+
+def _show(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+    sys.stdout.flush()
 
 
 def _refuse_doubled(store: Store, placer: Placer, placed: Placed) -> None:
@@ -245,21 +295,22 @@ def _take_ready(args: argparse.Namespace, target: Path | None, say: _Say) -> Non
 def main(argv: Sequence[str]) -> int:
     """Run the command; give its exit code."""
     args = _parser().parse_args(argv)
+    args.dry_run |= args.explain
     target = _target(args)
-    say = _Say(args.quiet)
+    say = _Say(args.quiet, args.explain)
     if ready.is_ready(args.source):
         _take_ready(args, target, say)
         return Exit.OK
     given = channels.requested(args.channel)
     with Store() as store:
         placed, placer = _placed(args, store, walk(args.source, _access(args), args.exclude), say)
-        say.wrong(placed.notes)
         seen = store.values("channel")
         names, notes = channels.named(seen, given, placed.channels)
         for note in notes:
             say(note)
         store.drop_channels(set(seen) - set(names))
-        say.wrong(drop_projections(store, placer, last=True))
+        left, more = drop_projections(store, placer, last=True)
+        say.wrong([*(one.note for one in left), *more])
         _refuse_doubled(store, placer, placed)
         _refuse_incomplete(args, store, names, say)
         if target is None or args.dry_run:

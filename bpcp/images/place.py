@@ -21,7 +21,7 @@ from bpcp.images.presets import (
 )
 from bpcp.images.record import Image
 from bpcp.images.remote import fetched, in_bucket
-from bpcp.images.report import SHOWN, counted, shown, some
+from bpcp.images.report import SHOWN, LeftOut, counted, shown, some
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk
@@ -47,11 +47,17 @@ class Placed:
         What the user should know.
     indexes : int
         How many index files were read.
+    index : str
+        The first of them.
+    left_out : list of LeftOut
+        Files that are not placed, or not kept.
     """
 
     channels: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     indexes: int = 0
+    index: str = ""
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def learn(self, channels: dict[str, str]) -> None:
         """Take what an index calls its channels."""
@@ -61,17 +67,16 @@ class Placed:
                 known.append(name)
 
 
-def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
-    """Place the files of a store by a preset.
+def place_all(store: Store, found: Walk, placer: Placer, placed: Placed) -> None:
+    """Place the files of a store by a preset; `placed` also tells of what came before an error.
 
     Raises
     ------
     BpcpError
         65 where not one fits, or an index file is broken.
     """
-    placed = Placed()
     if found.listed:
-        placed.notes += _repeated(store, "file", "file", "that the list names again")
+        placed.left_out += _repeated(store, "file", "file", "that the list names again")
     with scratch("images") as home:
         for number, (preset, folder, name) in enumerate(_indexes(store, found, placer.preset)):
             path = _local(found, folder, name, home / str(number))
@@ -90,57 +95,65 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
             placed.learn(index.channels)
             placed.notes += [f"{shown(name)}: {note}" for note in index.notes]
             placed.indexes += 1
+            placed.index = placed.index or f"{folder}/{name}"
     if placed.indexes > 1:
-        placed.notes += _repeated(store, "image", "image", "that another index names, too")
+        placed.left_out += _repeated(store, "image", "image", "that another index names, too")
     if placed.indexes:
-        placed.notes += _not_shared(store, placer)
+        _not_shared(store, placer, placed)
     _by_name(store, placer, placed)
     _refuse_thumbnails(store, placer, bool(placed.indexes))
     placed.notes += spread.join(store, placer, placed.channels)
-    placed.notes += drop_projections(store, placer)
-    return placed
+    placed.left_out += drop_projections(store, placer)[0]
 
 
-def _repeated(store: Store, table: str, what: str, why: str) -> Iterator[str]:
+def _repeated(store: Store, table: str, what: str, why: str) -> Iterator[LeftOut]:
     count, paths = store.drop_repeated(table, SHOWN)
     if count:
-        yield f"{counted(count, what)} {why}, taken once: {_named(paths, count)}"
+        note = f"{counted(count, what)} {why}, taken once: {_named(paths, count)}"
+        yield LeftOut(f"{what}s {why}", count, paths[0], note)
 
 
 def _named(paths: Sequence[str], count: int) -> str:
     return some([shown(path) for path in paths], count)
 
 
-def drop_projections(store: Store, placer: Placer, last: bool = False) -> Iterator[str]:
-    """Leave out projections of planes that are listed themselves; say which.
+def drop_projections(
+    store: Store, placer: Placer, last: bool = False
+) -> tuple[list[LeftOut], list[str]]:
+    """Leave out projections of planes that are listed themselves; say which, and what stays.
 
     Parameters
     ----------
     last : bool
         Whether no channel will be left out any more: then channels without planes are named.
     """
+    left: list[LeftOut] = []
+    notes: list[str] = []
     if placer.preset.name == "regex":
-        return
+        return left, notes
     found = projections.drop(store, placer.acquisition, SHOWN)
     if found.dropped:
-        yield (
+        note = (
             f"{counted(found.dropped, 'projection')} of z planes that are listed, left out:"
             f" {_named(found.shown, found.dropped)}"
         )
+        reason = "projections of listed z planes"
+        left.append(LeftOut(reason, found.dropped, found.shown[0], note))
     if not last:
-        return
+        return left, notes
     if found.kept:
-        yield (
+        notes.append(
             f"{counted(found.kept, 'image')} without a z plane, beside planes of other places or"
             f" channels, listed: {_named(found.stay, found.kept)}"
         )
     drop = ", --incomplete drop the images without planes" if found.kept else ""
     for channel in dict.fromkeys(channel for _, channel in found.alone):
         homes = [_below(placer, home) for home, other in found.alone if other == channel]
-        yield (
+        notes.append(
             f"channel {channel} has no z planes in {some(homes)}, other channels have:"
             f" --channel {quote(channel)}= lists the planes of the others{drop}"
         )
+    return left, notes
 
 
 def _below(placer: Placer, folder: str) -> str:
@@ -193,7 +206,7 @@ def _spoken(well: str, channel: str) -> list[str]:
     return [f"{what} {text}" for what, text in named if text]
 
 
-def _not_shared(store: Store, placer: Placer) -> Iterator[str]:
+def _not_shared(store: Store, placer: Placer, placed: Placed) -> None:
     """Say which images only the index has, and drop them; and which files it does not name.
 
     Raises
@@ -204,19 +217,21 @@ def _not_shared(store: Store, placer: Placer) -> Iterator[str]:
     # in this order: a folder of which the index has nothing right goes by its names
     count, paths = store.absent(SHOWN)
     if count:
-        yield (f"{counted(count, 'image')} in the index, but not there: {_named(paths, count)}")
+        note = f"{counted(count, 'image')} in the index, but not there: {_named(paths, count)}"
+        placed.left_out.append(LeftOut("in the index, but not there", count, paths[0], note))
     left = [f"{folder}/{name}" for folder, name in store.beside()]
     if not left:
         return
     lost = _lost(store, placer, left)
     said = f"{counted(len(left), 'file')} not in the index"
+    note = f"{said}, left out: {_named(left, len(left))}"
+    placed.left_out.append(LeftOut("not in the index", len(left), left[0], note))
     if lost:
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"{said}, and so nothing of {' or '.join(lost)}: {shown(left[0])} …",
             f"get the whole index; or leave these files out: {_EXCLUDE}",
         )
-    yield f"{said}, left out: {_named(left, len(left))}"
 
 
 def _lost(store: Store, placer: Placer, left: Sequence[str]) -> list[str]:
@@ -241,17 +256,19 @@ def _lost(store: Store, placer: Placer, left: Sequence[str]) -> list[str]:
 
 def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
     strange: list[str] = []
+    first = ""
     plates: Counter[str] = Counter()
     count = 0
 
     def images() -> Iterator[Image]:
-        nonlocal count
+        nonlocal count, first
         for folder, name in ticking(store.unplaced(), "files placed"):
             image = placer.place(folder, name)
             if image is not None:
                 yield image
                 continue
             count += 1
+            first = min(first or f"{folder}/{name}", f"{folder}/{name}")
             if _WELL.search(name):
                 plates[placer.acquisition(folder)] += 1
             if count <= SHOWN:
@@ -259,6 +276,12 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
 
     store.add(images())
     preset = placer.preset
+    if count:
+        note = (
+            f"{counted(count, 'file')} that the preset does not fit, left out:"
+            f" {some(strange, count)}"
+        )
+        placed.left_out.append(LeftOut(f"{preset.name} does not fit", count, first, note))
     if not store.count_images():
         what = f"--regex {preset.what}" if preset.name == "regex" else f"preset {preset.name}"
         raise BpcpError(
@@ -275,11 +298,6 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
             f"the preset {preset.name} fits no file of {counted(len(folders), 'folder')} that look"
             f" like plates: {some(folders, len(folders))}",
             f"list them apart, with --preset or --regex; or leave them out: {_EXCLUDE}",
-        )
-    if count:
-        placed.notes.append(
-            f"{counted(count, 'file')} that the preset does not fit, left out:"
-            f" {some(strange, count)}"
         )
 
 

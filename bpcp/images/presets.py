@@ -166,6 +166,10 @@ GALLERY = Preset(
 PRESETS = {p.name: p for p in (*INSTRUMENTS, GALLERY)}
 
 
+class NoPreset(BpcpError):
+    """No preset fits enough of the names."""
+
+
 def own(text: str) -> Preset:
     """Make a preset of the user's regular expression over paths below the source.
 
@@ -363,7 +367,7 @@ def detect(
         )
     best = sorted((s for s in shares if s[0] > 0), key=lambda s: -s[0])[:3]
     tried = ", ".join(f"{p.name} fits {fits:.0%}" for fits, p in best) or "no preset fits any"
-    raise BpcpError(
+    raise NoPreset(
         Exit.MALFORMED_INPUT,
         f"what named these images? {tried}; names are:{shown}",
         f"--preset {'|'.join(PRESETS)}, or --regex with {_HOW}",

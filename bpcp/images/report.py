@@ -14,6 +14,24 @@ SHOWN = 5
 _EXTRA = 2
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Files that no image set has, for one reason.
+
+    Attributes
+    ----------
+    example : str
+        The path of one of them.
+    note : str
+        What the user is told of them by itself.
+    """
+
+    reason: str
+    count: int
+    example: str
+    note: str = ""
+
+
 @dataclass
 class Account:
     """The image sets, counted.
@@ -110,7 +128,7 @@ def understood(path: str, image: Image) -> str:
         ("t", image.t),
         *image.extra[:_EXTRA],
     ]
-    words = ", ".join(f"{name} {text}" for name, text in parts if text)
+    words = ", ".join(f"{name} {shown(text)}" for name, text in parts if text)
     return f"{shown(path)} → {words}{' …' if len(image.extra) > _EXTRA else ''}"
 
 

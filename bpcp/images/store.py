@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from types import TracebackType
+from typing import Any
 
 from bpcp.images import natural
 from bpcp.images.record import Image
@@ -233,11 +234,25 @@ class Store:
             f"SELECT {_SET}, channel, folder, name, extra FROM image {order} LIMIT 1",  # noqa: S608
             (*place, self._words["channel"].ids[channel]),
         ).fetchone()
+        return self._image(row)
+
+    def images(self) -> Iterator[Image]:
+        """Give all images in natural order; needs `sort`."""
+        rows = self._db.execute(
+            f"SELECT {_SET}, channel, folder, name, extra FROM image {_ranked(_KINDS)}"  # noqa: S608
+        )
+        return map(self._image, rows)
+
+    def _image(self, row: tuple[Any, ...]) -> Image:
         plate, well, site, t, z, found, folder = (
             self._words[k].texts[i] for k, i in zip((*_KINDS, "folder"), row[:7], strict=True)
         )
         extra = tuple(_extra(row[8]).items())
         return Image(folder, row[7], found, well, plate, site, z, t, extra)
+
+    def clear(self) -> None:
+        """Forget all images; the files stay."""
+        self._db.execute("DELETE FROM image")
 
     def absent(self, limit: int) -> tuple[int, list[str]]:
         """Drop images whose file was not found, as an index may name.
