@@ -93,7 +93,7 @@ class Access:
             78 where requests are to be signed and there are no credentials, or where these or
             the profile can't be read.
         """
-        if self.unsigned or _has_credentials(self.profile):
+        if self.unsigned or has_credentials(self.profile):
             return replace(self, unsigned=bool(self.unsigned))
         names = ", ".join(f"s3://{bucket}" for bucket in buckets)
         if self.unsigned is False:
@@ -137,7 +137,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 @lru_cache
-def _has_credentials(profile: str) -> bool:
+def has_credentials(profile: str = "") -> bool:
     """Tell whether botocore finds credentials, expired ones among them.
 
     Where none is configured, it asks the instance's metadata service last: 2 s on a machine that

@@ -73,6 +73,6 @@ def strangers_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forget() -> None:
     """Let credentials be looked for again, as a new process does."""
-    access._has_credentials.cache_clear()
+    access.has_credentials.cache_clear()
     access._said.clear()
     s3.client.cache_clear()
