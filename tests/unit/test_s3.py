@@ -260,7 +260,7 @@ def test_a_listing(server: S3Server, bucket: Bucket) -> None:
 def test_a_listing_of_many_pages(proxy: Proxy, bucket: Bucket) -> None:
     for i in range(7):
         bucket.put(f"p/{i} +.tif", b"x" * i)
-    access = Access(proxy.url)
+    access = Access(proxy.url, unsigned=False)
     events = s3.client(access).meta.events
     pages = ("provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 2})
     events.register(*pages)
