@@ -55,6 +55,9 @@
 #                           same goes on from there
 #       --endpoint-url URL  another S3 service than Amazon's
 #       --profile NAME      a profile of the AWS CLI's configuration
+#       --no-sign-request   read images unsigned, as public buckets allow, although
+#                           there are credentials; for --input and s3:// addresses of
+#                           the list. --output is always signed
 #       --cloudwatch GROUP  send the run's events to this CloudWatch log group
 #       --retries N         tries again what may pass a second time: a crash, a stall,
 #                           a timeout (default: 1)
@@ -150,6 +153,8 @@ parse() {
       --input) need_value "$1" "${@:2:1}" && plan+=("--input=$2") && shift 2 ;;
       --endpoint-url) need_value "$1" "${@:2:1}" && access+=("--endpoint-url=$2") && shift 2 ;;
       --profile) need_value "$1" "${@:2:1}" && access+=("--profile=$2") LOG_ACCESS=("--profile=$2") && shift 2 ;;
+      # for reading alone; writing needs credentials
+      --no-sign-request) plan+=("$1") && shift ;;
       --cloudwatch) need_value "$1" "${@:2:1}" && LOG_GROUP=$2 && shift 2 ;;
       --retries) need_value "$1" "${@:2:1}" && plan+=("--retries=$2") && shift 2 ;;
       --plugins-directory) need_value "$1" "${@:2:1}" && plan+=("--plugins-directory=$2") && shift 2 ;;

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpcp import s3
+from bpcp.access import Access
 from bpcp.errors import BpcpError, Exit
-from bpcp.s3 import Access, Address, GoneError
+from bpcp.s3 import Address, GoneError
 from bpcp.workspace import LOCAL_ONLY, Json, Workspace, read_json, read_plan, verdict, write_json
 
 # The chunks' tables go up as they are written; when they are compressed here, after the merge,

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from bpcp import (
     vet,
     widths,
 )
+from bpcp.access import add_options
 from bpcp.check import databases
 from bpcp.check.findings import bad_lines
 from bpcp.check.servers import try_widths
@@ -167,6 +168,10 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         whole = True
         chunks = list(chunks_of(cut, bounded(places), whole, recipe))
     stages = _is_elsewhere(images, settings, remote) and not pipe.follows_folders()
+    source = settings.source
+    if remote:
+        # signed or not: what chunks do must not hang on whether credentials are found each time
+        source = replace(source, access=source.access.decided())
     run: Json = {
         "bpcp": __version__,
         "dataset": workspace.dataset,
@@ -185,7 +190,7 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
         "root": str(settings.root),
         "input_folder": str(settings.input_folder) if settings.input_folder else None,
         "tmpdir": str(settings.tmpdir) if settings.tmpdir else None,
-        "source": settings.source.to_json(),
+        "source": source.to_json(),
         "output": settings.output,
         "ramdisk": settings.ramdisk,
         "space": settings.space,
@@ -431,8 +436,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--chunk-size", type=int)
     parser.add_argument("--input", default="")
     parser.add_argument("--output", default="")
-    parser.add_argument("--endpoint-url", default="")
-    parser.add_argument("--profile", default="")
+    add_options(parser)
     parser.add_argument("--retries", type=int, default=RETRIES)
     parser.add_argument("--stall-min", type=float, default=STALL_MIN)
     parser.add_argument("--plugins-directory", type=Path)

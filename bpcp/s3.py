@@ -1,8 +1,8 @@
 """S3: the one place that talks to a bucket.
 
 Named objects are fetched by botocore, the library inside the AWS CLI; whole trees are moved by
-`aws s3 sync`. Credentials, regions and profiles are found as the CLI finds them; none of them is
-ever written down or put on a command line.
+`aws s3 sync`. Credentials and regions are found as the CLI finds them; none of them is ever written
+down or put on a command line.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
+from bpcp.access import GIVE_CREDENTIALS, Access
 from bpcp.errors import BpcpError, Exit
 
 if TYPE_CHECKING:
@@ -61,10 +61,13 @@ _NO_ENTRY = (
     "SignatureDoesNotMatch",
     "TokenRefreshRequired",
 )
+_RENEW = "renew the credentials, then run the same command again"
 # This machine's own trouble, which asking again does not mend.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What is said of an object that is not there.
+# What is said of an object that is not there, …
 MISSING = "missing file"
+# … and of one that may not be read.
+_DENIED = "no permission to read it"
 # For the AWS CLI: nobody watches its progress.
 SILENT = ("--only-show-errors", "--no-progress")
 
@@ -106,58 +109,6 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Access:
-    """How S3 is reached, beside what the environment says.
-
-    Attributes
-    ----------
-    endpoint_url : str
-        Another service than Amazon's, or "".
-    profile : str
-        A profile of the AWS CLI's configuration, or "".
-    """
-
-    endpoint_url: str = ""
-    profile: str = ""
-
-    def checked(self) -> Access:
-        """Give itself.
-
-        Raises
-        ------
-        BpcpError
-            64 where the endpoint is no URL, or holds a password: that would be in every log.
-        """
-        if self.endpoint_url:
-            parts = urlsplit(self.endpoint_url)
-            if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-                raise BpcpError(
-                    Exit.USAGE,
-                    f"--endpoint-url {re.sub(r'//.*@', '//…@', self.endpoint_url)}: not a plain"
-                    " http or https URL",
-                    "credentials belong into a profile or the environment, never into a URL",
-                )
-        return self
-
-    @property
-    def options(self) -> list[str]:
-        """Options of the AWS CLI."""
-        return [
-            *(["--endpoint-url", self.endpoint_url] if self.endpoint_url else []),
-            *(["--profile", self.profile] if self.profile else []),
-        ]
-
-    def to_json(self) -> Json:
-        """Give what goes into a state file."""
-        return {"endpoint_url": self.endpoint_url, "profile": self.profile}
-
-    @classmethod
-    def from_json(cls, found: Json) -> Access:
-        """Read it back."""
-        return cls(found.get("endpoint_url", ""), found.get("profile", ""))
-
-
-@dataclass(frozen=True)
 class Remote:
     """An object, as a listing shows it.
 
@@ -181,6 +132,10 @@ class GoneError(Exception):
     """An object that can't be had, however often it is asked for; the text says why."""
 
 
+class NotPublicError(GoneError):
+    """An object that an unsigned request can't have."""
+
+
 def patience_s() -> float:
     """Give how long a service may be away; BPCP_PATIENCE_S sets it."""
     return float(os.environ.get("BPCP_PATIENCE_S") or PATIENCE_S)
@@ -188,7 +143,7 @@ def patience_s() -> float:
 
 @lru_cache
 def client(access: Access, service: str = "s3") -> Any:
-    """Make a client of a service; many threads may share it.
+    """Make a client of a service; many threads may share it. See `Access.decided`.
 
     Raises
     ------
@@ -196,6 +151,7 @@ def client(access: Access, service: str = "s3") -> Any:
         78 where the profile, the region or the credentials can't be had.
     """
     import botocore.session
+    from botocore import UNSIGNED
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
@@ -203,17 +159,14 @@ def client(access: Access, service: str = "s3") -> Any:
         session = botocore.session.Session(profile=access.profile or None)
         # a server elsewhere than at Amazon has no regions, but a signature names one
         region = session.get_config_variable("region") or ("us-east-1" if service == "s3" else None)
-        if session.get_credentials() is None:
-            raise BpcpError(
-                Exit.BAD_SETTING,
-                "no AWS credentials",
-                "an instance role, `aws configure`, --profile NAME, or the AWS_ variables",
-            )
+        if not access.unsigned and session.get_credentials() is None:
+            raise BpcpError(Exit.BAD_SETTING, "no AWS credentials", GIVE_CREDENTIALS)
         return session.create_client(
             service,
             region_name=region,
             endpoint_url=access.endpoint_url or None,
             config=Config(
+                signature_version=UNSIGNED if access.unsigned else None,
                 max_pool_connections=CONNECTIONS,
                 connect_timeout=10,
                 read_timeout=60,
@@ -235,14 +188,16 @@ def patiently(what: str, action: Callable[[], T], patience: float | None = None)
     GoneError
         Where it will never do: no such object, no permission.
     BpcpError
-        74 where it did not for `patience` seconds; 78 without credentials; 65 where what is asked
-        for can't be the name of anything.
+        74 where it did not for `patience` seconds; 77 with credentials that are no longer good;
+        78 without any; 65 where what is asked for can't be the name of anything.
     """
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
         NoCredentialsError,
         ParamValidationError,
+        SSOError,
+        TokenRetrievalError,
     )
     from botocore.exceptions import HTTPClientError as HttpError
 
@@ -253,6 +208,8 @@ def patiently(what: str, action: Callable[[], T], patience: float | None = None)
             return action()
         except NoCredentialsError as error:
             raise BpcpError(Exit.BAD_SETTING, f"{what}: {error}", "--profile NAME") from error
+        except (SSOError, TokenRetrievalError) as error:
+            raise BpcpError(Exit.NO_PERMISSION, f"{what}: {error}", _RENEW) from error
         except ParamValidationError as error:
             why_not = str(error).splitlines()[-1].partition(": Bucket name must")[0]
             raise BpcpError(
@@ -261,11 +218,7 @@ def patiently(what: str, action: Callable[[], T], patience: float | None = None)
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in _NO_ENTRY:
-                raise BpcpError(
-                    Exit.NO_PERMISSION,
-                    f"{what}: {error}",
-                    "renew the credentials, then run the same command again",
-                ) from error
+                raise BpcpError(Exit.NO_PERMISSION, f"{what}: {error}", _RENEW) from error
             if code in _FOR_GOOD:
                 raise GoneError(_plainly(code, error)) from error
             why: Exception = error
@@ -294,7 +247,7 @@ def _plainly(code: str, error: Exception) -> str:
     if code in ("404", "NoSuchKey"):
         return MISSING
     if code in ("403", "AccessDenied", "Forbidden"):
-        return "no permission to read it"
+        return _DENIED
     return str(error)
 
 
@@ -318,9 +271,11 @@ def objects(access: Access, address: Address, delimiter: str = "") -> Iterator[t
     Raises
     ------
     BpcpError
-        66 where there is no such bucket, 77 where it may not be listed.
+        66 where there is no such bucket, 77 where it may not be listed, 78 where it may not
+        without credentials.
     """
-    s3 = client(access)
+    decided = access.decided(address.bucket)
+    s3 = client(decided)
     start = f"{address.prefix}/" if address.prefix else ""
     token: dict[str, str] = {}
     while True:
@@ -329,11 +284,19 @@ def objects(access: Access, address: Address, delimiter: str = "") -> Iterator[t
             page = patiently(f"listing {address}", lambda r=request: s3.list_objects_v2(**r))  # type: ignore[misc]
         except GoneError as error:
             missing = "NoSuchBucket" in str(error) or str(error) == MISSING
+            if not missing and decided.unsigned:
+                raise not_public(str(address)) from None
             raise BpcpError(
                 Exit.NO_INPUT if missing else Exit.NO_PERMISSION,
                 f"{address}: {'no such bucket' if missing else error}",
-                "" if missing else "s3:ListBucket is needed; see ami_setup/iam",
+                ""
+                if missing
+                else f"s3:ListBucket is needed; see ami_setup/iam{_or_unsigned(access)}",
             ) from None
+        except BpcpError as error:
+            if error.code == Exit.NO_PERMISSION:
+                error.todo += _or_unsigned(access)
+            raise
         for item in page.get("Contents", ()):
             name = item["Key"][len(start) :]
             if name and not name.endswith("/"):
@@ -341,6 +304,20 @@ def objects(access: Access, address: Address, delimiter: str = "") -> Iterator[t
         if not page.get("IsTruncated"):
             return
         token = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def not_public(place: str) -> BpcpError:
+    """Give the error for what unsigned requests can't list or read."""
+    return BpcpError(
+        Exit.BAD_SETTING,
+        f"{place}: no permission without credentials: not public",
+        f"give credentials, and not --no-sign-request: {GIVE_CREDENTIALS}",
+    )
+
+
+def _or_unsigned(access: Access) -> str:
+    """Name the option that reads public buckets, where it may help."""
+    return "; for a public bucket, --no-sign-request" if access.unsigned is None else ""
 
 
 def _remote(answer: Json, size: str) -> Remote:
@@ -366,11 +343,12 @@ def fetch(
     Raises
     ------
     GoneError, BpcpError
-        As `patiently`.
+        As `patiently`; NotPublicError where credentials are needed.
     OSError
         Where the file can't be written.
     """
-    s3 = client(access)
+    decided = access.decided(bucket)
+    s3 = client(decided)
 
     def attempt() -> Remote:
         answer = s3.get_object(Bucket=bucket, Key=key)
@@ -400,7 +378,12 @@ def fetch(
             raise
         return remote
 
-    return patiently(f"s3://{bucket}/{key}", attempt)
+    try:
+        return patiently(f"s3://{bucket}/{key}", attempt)
+    except GoneError as error:
+        if decided.unsigned and str(error) == _DENIED:
+            raise NotPublicError(f"{_DENIED} without credentials") from None
+        raise
 
 
 def _is_md5(etag: str) -> bool:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpcp import gpus, plugins
+from bpcp.access import Access
 from bpcp.errors import BpcpError, Exit
 from bpcp.failure import RETRIES, STALL_MIN
 from bpcp.folders import NOWHERE, Moved, moved_of
 from bpcp.limits import read_limits, to_bytes
-from bpcp.s3 import Access, Address
+from bpcp.s3 import Address
 from bpcp.sources import Source
 from bpcp.workspace import Json, Workspace
 
@@ -117,7 +118,7 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
             "make it, or name another",
         )
     root = os.environ.get("PATHNAME_BASENAME")
-    access = Access(args.endpoint_url, args.profile).checked()
+    access = Access.to_read(args)
     source = Source(Address.parse(args.input) if args.input else None, access)
     if root and not Path(root).is_dir() and not source.input:
         raise BpcpError(Exit.BAD_SETTING, f"PATHNAME_BASENAME is not a folder: {root}")
@@ -145,7 +146,7 @@ def settings_of(args: argparse.Namespace, workspace: Workspace) -> Settings:
         gpus=shared,
         ask_again=args.overwrite_batchfile,
         source=source,
-        output={"url": str(Address.parse(args.output)), **access.to_json()}
+        output={"url": str(Address.parse(args.output)), **access.to_write().to_json()}
         if args.output
         else None,
     )

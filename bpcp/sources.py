@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpcp import s3
-from bpcp.s3 import Access, Address
+from bpcp.access import Access
+from bpcp.s3 import Address
 from bpcp.workspace import Json
 
 # Size in bytes, time in ns, and ETag of the files that lie in a bucket, by what `imagelist.files`
@@ -79,6 +80,9 @@ class Source:
             66, 74, 77 or 78 where the bucket can't be listed.
         """
         wanted = {name: place for name in names if (place := self.find(name, root))}
+        if wanted:
+            # here, before many threads do; all buckets in one line
+            self.access.decided(*dict.fromkeys(bucket for bucket, _ in wanted.values()))
         folders: dict[tuple[str, str], None] = {}
         for bucket, key in wanted.values():
             folders[bucket, key.rpartition("/")[0]] = None

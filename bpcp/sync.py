@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bpcp import imagelist
+from bpcp.access import Access, add_options
 from bpcp.bucket import Bucket
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.s3 import Access, Address
+from bpcp.s3 import Address
 from bpcp.workspace import Workspace, locate, locked, read_json
 
 Say = Callable[[str], None]
@@ -112,12 +113,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-p", "--pipeline", required=True, type=Path)
     parser.add_argument("--input", default="")
     parser.add_argument("--output", default="")
-    parser.add_argument("--endpoint-url", default="")
-    parser.add_argument("--profile", default="")
+    add_options(parser)
     parser.add_argument("-q", "--quiet", action="store_true")
     args = parser.parse_args(argv)
     workspace = locate(args.dataset, args.pipeline)
-    access = Access(args.endpoint_url, args.profile).checked()
+    access = Access.to_read(args)
+    if args.no_sign_request and args.direction != "in":
+        raise BpcpError(
+            Exit.USAGE, "--no-sign-request is for reading: `bpcp sync in`", "leave it out"
+        )
     bucket = _bucket(args, workspace, access)
     say = _silently if args.quiet else _aloud
     with locked(workspace):
@@ -142,7 +146,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _bucket(args: argparse.Namespace, workspace: Workspace, access: Access) -> Bucket | None:
     if args.output:
-        return Bucket(workspace, Address.parse(args.output), access)
+        output = Address.parse(args.output)
+        reads = args.direction == "in"
+        access = access.decided(output.bucket) if reads else access.to_write()
+        return Bucket(workspace, output, access)
     return Bucket.of_run(workspace) if read_json(workspace.run) else None
 
 

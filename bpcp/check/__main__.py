@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bpcp.access import add_options
 from bpcp.check.findings import Finding, errors
 from bpcp.errors import Parser, run_main
 from bpcp.workspace import Workspace, locate, to_ranges
@@ -36,8 +37,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-i", "--input-folder", default="")
     parser.add_argument("--plugins-directory", type=Path)
     parser.add_argument("--input", default="")
-    parser.add_argument("--endpoint-url", default="")
-    parser.add_argument("--profile", default="")
+    add_options(parser)
     parser.add_argument("--deep", action="store_true")
     parser.add_argument("--no-images", action="store_true")
     parser.add_argument("--no-fix", action="store_true")
@@ -55,6 +55,8 @@ def _settings(args: argparse.Namespace, workspace: Workspace) -> Settings:
     shared = [f"--dataset={args.dataset or _NO_DATASET}", f"--pipeline={args.pipeline}"]
     shared += ["-c"] if args.create_groups_from_data_file or not args.dataset else []
     shared += [f"--map={moved}" for moved in args.map]
+    shared += ["--no-sign-request"] if args.no_sign_request else []
+    shared += ["-q"] if args.quiet else []
     for name in ("input_folder", "plugins_directory", "input", "endpoint_url", "profile"):
         if value := getattr(args, name):
             shared.append(f"--{name.replace('_', '-')}={value}")

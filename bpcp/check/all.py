@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bpcp import beside, engine, imagelist, imagesets, saved, selection
+from bpcp.access import has_credentials
 from bpcp.check import files, rows, saving, servers
 from bpcp.check import pipeline as of_pipe
 from bpcp.check.findings import (
@@ -40,8 +41,20 @@ BASE_FOLDER = Code(
 FILE_LIST = Code("list-of-files", Severity.ERROR, "the list of files can't be read")
 NO_IMAGE_SET = Code("list-no-image-set", Severity.ERROR, "no image set is left to analyse")
 UNUSED = Code("list-unused-files", Severity.WARNING, "files of the list that are in no image set")
+UNSIGNED = Code(
+    "list-needs-credentials", Severity.WARNING, "CellProfiler itself reads from a bucket"
+)
 
-CODES = (*rows.CODES, SELECTION, BASE_FOLDER, FILE_LIST, NO_IMAGE_SET, UNUSED, *files.CODES)
+CODES = (
+    *rows.CODES,
+    SELECTION,
+    BASE_FOLDER,
+    FILE_LIST,
+    NO_IMAGE_SET,
+    UNUSED,
+    UNSIGNED,
+    *files.CODES,
+)
 
 
 @dataclass(frozen=True)
@@ -171,7 +184,10 @@ def run(
             findings += servers.of_servers(pipe, workspace)
         if asked.files and named:
             named = _with_files(named, findings)
-            how = _how(named, asked, settings, remote, compare=compared)
+            # then CellProfiler reads URLs by itself, and can't be told of another place
+            own = _urls(named, settings) if makes_sets else set()
+            findings += _unsigned(own, workspace)
+            how = _how(named, asked, settings, remote, own, compare=compared)
             found, count = files.of_files(named, settings.root, how)
             findings += found
         if loading:
@@ -296,15 +312,41 @@ def _with_files(images: ImageList, findings: list[Finding]) -> ImageList:
     return images.only(keep)
 
 
+def _urls(images: ImageList, settings: Settings) -> set[str]:
+    """List the files that are URLs."""
+    named = (imagelist.files(images.header, row, settings.root) for row in images.rows)
+    return {name for found in named for _, name in found if imagelist.is_remote(name)}
+
+
+def _unsigned(urls: set[str], workspace: Workspace) -> list[Finding]:
+    """Find out whether CellProfiler can sign what it asks S3 for; it does not ask unsigned.
+
+    Source: generate_presigned_url in cellprofiler_core/utilities/image.py, by boto3's own
+    credentials.
+    """
+    first = next((url for url in sorted(urls) if url.startswith("s3://")), None)
+    if first is None or has_credentials():
+        return []
+    what = f"CellProfiler itself reads {first}, with credentials alone, and there are none here"
+    remedy = "name the files by paths, and the bucket by --input"
+    return [Finding(UNSIGNED, workspace.file_list.name, what, remedy)]
+
+
 def _how(
-    images: ImageList, asked: Asked, settings: Settings, remote: Listed | None, *, compare: bool
+    images: ImageList,
+    asked: Asked,
+    settings: Settings,
+    remote: Listed | None,
+    own: set[str],
+    *,
+    compare: bool,
 ) -> files.How:
     source, root = settings.source, settings.root
     names = {
         name: None
         for row in images.rows
         for _, name in imagelist.files(images.header, row, root)
-        if source.input or name.lower().startswith("s3://")
+        if (source.input or name.lower().startswith("s3://")) and name not in own
     }
     if remote is None:
         remote = source.look(names, root) if names else {}

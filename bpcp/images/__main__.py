@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
 
+from bpcp.access import Access, add_options
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.images import channels, doubled, explain, illum, natural, propose, ready, report, write
 from bpcp.images.place import Placed, drop_projections, place_all
@@ -15,7 +16,6 @@ from bpcp.images.presets import PRESETS, NoPreset, Placer, Preset, detect, own
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk, walk
-from bpcp.s3 import Access
 from bpcp.workspace import Workspace, locate
 
 # enough to tell a preset, few enough to be quick
@@ -44,8 +44,7 @@ def _parser() -> Parser:
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--explain", action="store_true")
-    parser.add_argument("--endpoint-url", default="")
-    parser.add_argument("--profile", default="")
+    add_options(parser)
     parser.add_argument("-q", "--quiet", action="store_true")
     return parser
 
@@ -272,7 +271,7 @@ def _write_illum(
 
 
 def _access(args: argparse.Namespace) -> Access:
-    return Access(args.endpoint_url, args.profile).checked()
+    return Access.to_read(args)
 
 
 def _take_ready(args: argparse.Namespace, target: Path | None, say: _Say) -> None:

@@ -212,7 +212,7 @@ def _percent(part: float) -> str:
 
 
 def _left_out(found: Walk, placer: Placer, more: Sequence[LeftOut]) -> list[LeftOut]:
-    kinds = [LeftOut(what, n, found.first[what]) for what, n in found.skipped.items()]
+    kinds = [LeftOut(what, n, found.first[what]) for what, n in found.skipped.items() if n]
     left = [LeftOut(k.reason, k.count, _below(placer, k.example)) for k in (*kinds, *more)]
     return sorted(left, key=lambda kind: (-kind.count, kind.reason))
 

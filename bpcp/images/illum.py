@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bpcp.access import Access
 from bpcp.errors import BpcpError, Exit
 from bpcp.images.remote import in_bucket
-from bpcp.s3 import Access, Address, objects
+from bpcp.s3 import Address, objects
 
 _PREFIX = "FileName_"
 

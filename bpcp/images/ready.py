@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bpcp import imagelist
+from bpcp.access import Access
 from bpcp.check import rows
 from bpcp.check.findings import errors
 from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import ImageList
 from bpcp.images.remote import fetched, in_bucket
-from bpcp.s3 import Access
 from bpcp.scratch import scratch
 
 _KINDS = (".csv", ".csv.gz", ".parquet")

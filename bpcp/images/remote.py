@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bpcp.access import Access
 from bpcp.errors import BpcpError, Exit
-from bpcp.s3 import Access, Address, GoneError, fetch
+from bpcp.s3 import Address, GoneError, NotPublicError, fetch, not_public
 
 
 def in_bucket(source: str) -> bool:
@@ -19,11 +20,14 @@ def fetched(access: Access, url: str, target: Path) -> Path:
     Raises
     ------
     BpcpError
-        66 where it is missing or may not be read; else as `s3.fetch`.
+        66 where it is missing or may not be read, 78 where it may not without credentials; else
+        as `s3.fetch`.
     """
     address = Address.parse(url)
     try:
         fetch(access, address.bucket, address.prefix, target)
+    except NotPublicError:
+        raise not_public(url) from None
     except GoneError as error:
         raise BpcpError(Exit.NO_INPUT, f"{url}: {error}") from None
     return target

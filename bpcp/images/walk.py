@@ -14,10 +14,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote
 
+from bpcp.access import Access
 from bpcp.errors import BpcpError, Exit
 from bpcp.images.remote import fetched, in_bucket
 from bpcp.images.report import shown
-from bpcp.s3 import Access, Address, objects
+from bpcp.s3 import Address, objects
 from bpcp.scratch import scratch
 
 # What CellProfiler reads and instruments write, one image in each file.

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bpcp import s3
+from bpcp.access import Access
 from bpcp.background import Told, serve
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.s3 import Access
 from bpcp.workspace import Workspace, of_status
 
 _PAUSE_S = 5.0

@@ -39,12 +39,15 @@ told() {
 
 # taken FILE -- prints the long options that a command's parser takes
 taken() {
-  local module
+  local module from
   module=$(sed -n 's/^ *python_command .* bpcp\.\([a-z_]*\) .*/\1/p' "$1")
   if [[ -n $module ]]; then
     # a package's parser is in its __main__
     [[ ! -d $root/bpcp/$module ]] || module+=/__main__
-    grep -oE 'add_argument\([^)]*' "$root/bpcp/$module.py" | grep -oE -- '"--[a-z_-]+"' | tr -d '"'
+    from=("$root/bpcp/$module.py")
+    # those that all commands share that read from S3
+    ! grep -q '^    add_options(parser)' "${from[0]}" || from+=("$root/bpcp/access.py")
+    grep -ohE 'add_argument\([^)]*' "${from[@]}" | grep -oE -- '"--[a-z_-]+"' | tr -d '"'
   else
     grep -oE -- '^ +(-. \| )?--[a-z][a-z_-]*\)' "$1" | grep -oE -- '--[a-z_-]+'
   fi | grep -vx -- --help | sort -u

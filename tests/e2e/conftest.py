@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from policy import gate, no_credentials  # noqa: F401 -- fixtures
 from s3server import bucket, close_off, one_proxy, proxy, server  # noqa: F401 -- fixtures
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 import s3server
-from conftest import Lab, Plain, descendants, is_alive, wait_for
+from conftest import ROOT, Lab, Plain, descendants, is_alive, wait_for
+from policy import Gate
 from s3server import Bucket, Proxy, S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -181,3 +182,52 @@ def test_a_ram_disk_leaves_no_trace(small_demo: Lab, one_process: Plain, tmp_pat
     assert not ram.exists()
     lab.compare(one_process.result())
     assert "ramdisk" not in (lab.analysis / "Image.csv").read_text()
+
+
+def test_a_public_bucket_without_credentials(
+    small_demo: Lab,
+    plain: Callable[..., Plain],
+    server: S3Server,
+    bucket: Bucket,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What decides who may read is a stand-in for AWS: it refuses strangers' keys, too."""
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("HOME", str(tmp_path / "empty"))
+    for name in keys:
+        monkeypatch.delenv(name)
+    gate = Gate(server)
+    gate.public.add(bucket.name)
+    lab = relative(small_demo, tmp_path / "lab")
+    said = f"no AWS credentials: reading {bucket.url} unsigned, as public buckets allow"
+    at = ("--endpoint-url", gate.url)
+    try:
+        done = subprocess.run(
+            [ROOT / "bin" / "bpcp", "images", f"{bucket.url}/in/images", "--channel", "1=DNA",
+             "--channel", "2=Cyto", "-d", "demo", "--base", lab.base, "--overwrite", *at],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert said in done.stderr
+        # as the plain process reads them, too
+        text = lab.image_list.read_text()
+        assert text.count(f"{bucket.url}/in/images/") == 2 * 12
+        lab.image_list.write_text(text.replace(f"{bucket.url}/in/", ""))
+        here = tmp_path / "here"
+        here.mkdir()
+        (here / "images").symlink_to(small_demo.base / "images")
+        one = plain(lab, cwd=here)
+        options = ("--input", f"{bucket.url}/in", *at, "--chunk-size", "3")
+        assert lab.run(*options).count(said) == 1
+        lab.compare(one.result())
+        assert gate.signed == []
+
+        # keys that nobody knows are refused, and with the option they are not used
+        for name in keys:
+            monkeypatch.setenv(name, "STRANGER")
+        assert "--no-sign-request" in lab.run(*options, expect=77)
+        gate.signed.clear()
+        assert said not in lab.run(*options, "--no-sign-request")
+        assert gate.signed == []
+    finally:
+        gate.close()

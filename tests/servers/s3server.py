@@ -234,6 +234,9 @@ class Proxy:
         """Count the requests so far whose path holds `where`."""
         return sum(m == method and where in path for m, path in list(self.requests))
 
+    def refusal(self, method: str, path: str, authorization: str) -> Fault | None:
+        """Say how a request is refused for who makes it; this proxy refuses nobody."""
+
     def _take(self, method: str, path: str) -> Fault | None:
         with self._lock:
             self.requests.append((method, path))
@@ -258,7 +261,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.proxy._take(self.command, unquote(self.path))
+        path = unquote(self.path)
+        fault = self.proxy._take(self.command, path)
+        fault = fault or self.proxy.refusal(self.command, path, self.headers["Authorization"] or "")
         if fault and fault.kind == "answer":
             self._refuse(fault)
             return

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from policy import gate, no_credentials  # noqa: F401 -- fixtures
 from s3server import bucket, close_off, one_proxy, proxy, server  # noqa: F401 -- fixtures
 
 from bpcp import merge, plan, status

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import EXPORT, FAKE, IDENTIFY, ROOT, SAVE, Screen, load_data, pipeline_text, refused
+from policy import forget
 from test_check_pipeline import database
 from test_saved import NO, SINGLE, saves
 
@@ -279,6 +280,38 @@ def test_image_sets_that_cellprofiler_makes_of_files_are_checked(
     assert err[0] == "check: 5 image sets, 5 files: 1 error, 1 warning"
 
 
+def test_what_cellprofiler_itself_reads_from_a_bucket_is_not_looked_for(
+    plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_files(plate)
+    urls = [f"s3://no-such-bucket/{name}.tif" for name in ("a", "b c")]
+    rows = tuple((url,) for url in urls)
+    made = imagesets.of_list(ImageList(("URL_DNA",), rows, (1, 2)))
+    monkeypatch.setattr(imagesets, "of_run", lambda *_: made)
+    forget()
+    assert check()[0] == Exit.OK
+    # as a plan asks, which knows of nothing in a bucket
+    known = (
+        plate.workspace,
+        pipeline.read(plate.pipeline),
+        command._settings(command.parse(plate.arguments()), plate.workspace),
+    )
+    checked = everything.run(*known, images=made.images, remote={})
+    assert [f.code for f in checked.findings] == [files.NOT_CHECKED]
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    forget()
+    code, out, _ = check()
+    assert code == Exit.OK
+    assert out[:3] == [
+        "WARNING list-needs-credentials: CellProfiler itself reads from a bucket",
+        f"  filelist.txt: CellProfiler itself reads {urls[0]}, with credentials alone, and there"
+        " are none here",
+        "  → name the files by paths, and the bucket by --input",
+    ]
+    forget()
+
+
 def test_files_of_which_cellprofiler_makes_no_image_set(
     plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -499,7 +532,7 @@ def test_every_code_has_a_section_that_says_how_bad_it_is() -> None:
 
 def test_codes_that_only_a_whole_check_gives_fire_here() -> None:
     here = {everything.SELECTION, everything.BASE_FOLDER, everything.FILE_LIST}
-    here |= {everything.NO_IMAGE_SET, everything.UNUSED}
+    here |= {everything.NO_IMAGE_SET, everything.UNUSED, everything.UNSIGNED}
     assert set(everything.CODES) == {*rows.CODES, *files.CODES, *here}
     assert len({code.name for code in everything.CODES}) == len(everything.CODES)
 

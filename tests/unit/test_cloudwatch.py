@@ -15,8 +15,8 @@ from conftest import Screen
 from moto.server import ThreadedMotoServer
 
 from bpcp import s3
+from bpcp.access import Access
 from bpcp.run import cloudwatch
-from bpcp.s3 import Access
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP = "/bpcp/events"

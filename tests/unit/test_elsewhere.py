@@ -75,6 +75,7 @@ def test_a_plan_says_what_lies_in_the_bucket(screen: Screen, bucket: Bucket, pro
     assert (run["fetches"], run["stages"]) == (True, False)
     assert run["source"] == {
         "input": f"{bucket.url}/{PREFIX}", "endpoint_url": proxy.url, "profile": "",
+        "unsigned": False,
     }  # fmt: skip
     known = [read_json(screen.workspace.chunk(name).remote) or {} for name in screen.chunks()]
     assert [{Path(n).name: size for n, (size, _, _) in k.items()} for k in known] == [

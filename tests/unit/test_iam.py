@@ -22,10 +22,11 @@ from s3server import Bucket as There
 from s3server import Proxy
 
 from bpcp import s3, sync
+from bpcp.access import Access
 from bpcp.bucket import Bucket
 from bpcp.errors import BpcpError
 from bpcp.run import cloudwatch
-from bpcp.s3 import Access, Address
+from bpcp.s3 import Address
 
 POLICY = Path(__file__).resolve().parents[2] / "ami_setup" / "iam" / "run-instance.json"
 

@@ -17,12 +17,12 @@ from conftest import HOSTILE, ROOT, refused, rows_of
 from s3server import Bucket, Proxy, S3Server
 
 from bpcp import imagelist, s3
+from bpcp.access import Access
 from bpcp.errors import Exit
 from bpcp.images import walk as walking
 from bpcp.images.__main__ import main
 from bpcp.images.channels import cleaned
 from bpcp.images.ticker import ticking
-from bpcp.s3 import Access
 
 GUID = "B9D0B234-C57E-4A13-9664-D2CA89B4E7F8"
 
@@ -831,7 +831,7 @@ def test_an_image_is_no_header(tmp_path: Path) -> None:
 @pytest.fixture
 def short_pages(proxy: Proxy) -> Iterator[Proxy]:
     """Let listings through the proxy come in pages of two."""
-    events = s3.client(Access(proxy.url)).meta.events
+    events = s3.client(Access(proxy.url, unsigned=False)).meta.events
     pages = ("provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 2})
     events.register(*pages)
     yield proxy

@@ -15,8 +15,9 @@ from conftest import refused
 from s3server import Bucket, Proxy, S3Server
 
 from bpcp import s3
+from bpcp.access import Access
 from bpcp.errors import BpcpError, Exit
-from bpcp.s3 import Access, Address, DamagedError, GoneError, Remote, patiently
+from bpcp.s3 import Address, DamagedError, GoneError, Remote, patiently
 
 HOSTILE_KEYS = [
     "a b.tif",
@@ -124,7 +125,7 @@ def test_an_endpoint_that_is_no_url_is_refused(url: str) -> None:
 def test_access_is_written_down_without_credentials() -> None:
     access = Access("http://127.0.0.1:1", "lab")
     assert Access.from_json(access.to_json()) == access
-    assert set(access.to_json()) == {"endpoint_url", "profile"}
+    assert set(access.to_json()) == {"endpoint_url", "profile", "unsigned"}
     assert access.options == ["--endpoint-url", "http://127.0.0.1:1", "--profile", "lab"]
     assert Access().options == []
 
@@ -259,7 +260,7 @@ def test_a_listing(server: S3Server, bucket: Bucket) -> None:
 def test_a_listing_of_many_pages(proxy: Proxy, bucket: Bucket) -> None:
     for i in range(7):
         bucket.put(f"p/{i} +.tif", b"x" * i)
-    access = Access(proxy.url)
+    access = Access(proxy.url, unsigned=False)
     events = s3.client(access).meta.events
     pages = ("provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 2})
     events.register(*pages)

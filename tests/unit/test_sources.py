@@ -7,8 +7,9 @@ from conftest import HOSTILE, refused
 from s3server import Bucket, Proxy, S3Server
 
 from bpcp import sources
+from bpcp.access import Access
 from bpcp.errors import Exit
-from bpcp.s3 import Access, Address
+from bpcp.s3 import Address
 from bpcp.sources import Source
 
 ROOT = Path("/data") / HOSTILE

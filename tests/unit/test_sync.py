@@ -13,10 +13,11 @@ from test_saving import two_plates
 
 from bpcp import bucket as bucket_module
 from bpcp import merge, s3, sync
+from bpcp.access import Access
 from bpcp.bucket import Bucket
 from bpcp.chunk import __main__ as chunk
 from bpcp.errors import Exit
-from bpcp.s3 import Access, Address
+from bpcp.s3 import Address
 from bpcp.workspace import Workspace, locate, read_plan, verdict
 
 
@@ -245,7 +246,7 @@ def test_no_secret_is_written_down(screen: Screen, place: Bucket) -> None:
         if path.is_file():
             assert b"S3RVER" not in path.read_bytes(), path
     said = json.loads(screen.workspace.run.read_text())["output"]
-    assert set(said) == {"url", "endpoint_url", "profile"}
+    assert set(said) == {"url", "endpoint_url", "profile", "unsigned"}
 
 
 def test_amounts_as_people_read_them() -> None:
