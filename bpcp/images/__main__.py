@@ -9,9 +9,9 @@ from pathlib import Path
 from shlex import quote
 
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.images import channels, doubled, illum, natural, ready, report, write
+from bpcp.images import channels, doubled, illum, plates, ready, report, write
 from bpcp.images.place import Placed, place_all
-from bpcp.images.presets import PRESETS, Placer, detect, own
+from bpcp.images.presets import USERS_FILE, Placer, Preset, detect, own, with_users
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk, walk
@@ -32,11 +32,12 @@ def _parser() -> Parser:
     parser.add_argument("-o", "--out", type=Path)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--detect", action="store_true")
-    how.add_argument("--preset", choices=list(PRESETS))
+    how.add_argument("--preset", default="")
     how.add_argument("--regex")
     plate = parser.add_mutually_exclusive_group()
     plate.add_argument("--plate", default="")
     plate.add_argument("--plate-from", choices=["name", "folder"], default="")
+    parser.add_argument("--plate-wells", type=int, choices=list(plates.SHAPES), default=0)
     parser.add_argument("--channel", action="append", default=[])
     parser.add_argument("--exclude", action="append", default=[])
     parser.add_argument("--incomplete", choices=["fail", "drop"], default="fail")
@@ -70,6 +71,21 @@ def _target(args: argparse.Namespace) -> Path | None:
             raise BpcpError(Exit.USAGE, "--illum writes a second file", "--out FILE, not --out -")
         return _STDOUT
     return _writable(args.out)
+
+
+def _presets(args: argparse.Namespace) -> dict[str, Preset]:
+    """Give the presets that there are: the workspace's own, and bpcp's."""
+    base = args.base if args.base is not None else Path()
+    if args.pipeline is not None:
+        base = locate("any", args.pipeline).base
+    found = with_users(base)
+    if args.preset and args.preset not in found:
+        raise BpcpError(
+            Exit.USAGE,
+            f"--preset {args.preset}: no such preset; there are {', '.join(found)}",
+            f"one of these, or your own, in {base / USERS_FILE}",
+        )
+    return found
 
 
 def _in_workspace(args: argparse.Namespace, workspace: Workspace) -> Path:
@@ -117,6 +133,30 @@ class _Say:
             print(line, file=sys.stderr)
 
 
+def _choose(args: argparse.Namespace, store: Store, found: Walk) -> Preset:
+    """Give the preset that the user named, or the one that fits."""
+    if args.regex is not None:
+        preset = own(args.regex)
+    elif args.preset:
+        preset = found.presets[args.preset]
+    else:
+        preset = detect(store.sample(_SAMPLE), found.root, found.beside, found.presets)
+    if preset.holds:
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"preset {preset.name}, {preset.what}: {preset.holds}; an image list names"
+            " files of one image each",
+            preset.export,
+        )
+    if args.plate_wells and "well_number" not in preset.groups:
+        raise BpcpError(
+            Exit.USAGE,
+            f"--plate-wells is for names that number wells; those of {preset.name} do not",
+            "leave it out",
+        )
+    return preset
+
+
 def _placed(
     args: argparse.Namespace, store: Store, found: Walk, say: _Say
 ) -> tuple[Placed, Placer]:
@@ -129,14 +169,14 @@ def _placed(
     if not store.count_files():
         beside = f"; there are {', '.join(left_out)}" if left_out else ""
         raise BpcpError(Exit.NO_INPUT, f"no images in {args.source}{beside}")
-    if args.regex is not None:
-        preset = own(args.regex)
-    elif args.preset:
-        preset = PRESETS[args.preset]
-    else:
-        preset = detect(store.sample(_SAMPLE), found.root, found.beside)
-    placer = Placer(preset, found.root, args.plate, args.plate_from)
+    preset = _choose(args, store, found)
+    placer = Placer(preset, found.root, args.plate, args.plate_from, args.plate_wells)
     placed = place_all(store, found, placer)
+    if placer.number_kept:
+        placed.notes.append(
+            f"wells are numbered and no name tells the plate's size: {placer.number_kept} stays;"
+            " --plate-wells 96 (6 to 1536) names rows and columns"
+        )
     by_index = f", by {report.counted(placed.indexes, 'index file')}" if placed.indexes else ""
     say(f"preset {preset.name}: {preset.what}{by_index}")
     store.sort()
@@ -190,7 +230,7 @@ def _columns(store: Store, names: dict[str, str]) -> write.Columns:
     return write.Columns(
         names,
         wells=wells != [""],
-        places=all(natural.row_and_column(well) for well in wells),
+        places=all(plates.row_and_column(well) for well in wells),
         z=len(store.values("z")) > 1,
         t=len(store.values("t")) > 1,
         extra=tuple(store.extra_names()),
@@ -226,7 +266,7 @@ def _access(args: argparse.Namespace) -> Access:
 
 def _take_ready(args: argparse.Namespace, target: Path | None, say: _Say) -> None:
     """Take a list that is there already."""
-    for option in ("regex", "preset", "plate", "plate_from", "channel", "exclude"):
+    for option in ("regex", "preset", "plate", "plate_from", "plate_wells", "channel", "exclude"):
         if getattr(args, option):
             name = option.replace("_", "-")
             raise BpcpError(
@@ -251,7 +291,8 @@ def main(argv: Sequence[str]) -> int:
         return Exit.OK
     given = channels.requested(args.channel)
     with Store() as store:
-        placed, placer = _placed(args, store, walk(args.source, _access(args), args.exclude), say)
+        source = walk(args.source, _access(args), args.exclude, _presets(args))
+        placed, placer = _placed(args, store, source, say)
         say.wrong(placed.notes)
         seen = store.values("channel")
         names, notes = channels.named(seen, given, placed.channels)

@@ -13,7 +13,6 @@ centre. TimepointID starts at 0 in Harmony 4 and 5, at 1 in 7 and, by sk, in all
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,12 +20,6 @@ from bpcp.errors import BpcpError, Exit
 from bpcp.images.index import AGAIN, IndexFile, Left, Once, Record, Shape
 from bpcp.images.record import Image, Index
 
-# For fullmatch: r01c01f01p01-ch1sk1fk1fl1.tiff; f counts fields, p planes, sk time points.
-NAMES = re.compile(
-    r"r(?P<row>\d{2})c(?P<col>\d{2})f(?P<site>\d+)p(?P<z>\d+)"
-    r"-ch(?P<channel>\d+)sk(?P<t>\d+)fk\d+fl\d+\.tiff?",
-    re.IGNORECASE,
-)
 _EXTRA = ("PositionX", "PositionY", "PositionZ", "AbsPositionZ", "AbsTime")
 _PLACE = ("Row", "Col", "FieldID", "PlaneID", "TimepointID", "ChannelID", "FlimID", "SequenceID")
 _SHAPE = Shape(

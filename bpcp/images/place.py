@@ -9,15 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
-from bpcp.images import htd
-from bpcp.images.presets import (
-    GALLERY,
-    IMAGEXPRESS,
-    INSTRUMENTS,
-    Placer,
-    Preset,
-    acquisition,
-)
+from bpcp.images.placer import Placer, Preset
 from bpcp.images.record import Image
 from bpcp.images.remote import fetched, in_bucket
 from bpcp.images.report import SHOWN, counted, shown, some
@@ -26,12 +18,9 @@ from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk
 from bpcp.scratch import scratch
 
-# of Yokogawa, beside its index
-_SETTINGS = (".mes", ".mrf")
 _EXCLUDE = "--exclude 'PATTERN', such as 'overlays/*'"
 # What stands in the names of a plate's images, whatever instrument wrote them.
 _WELL = re.compile(r"(?<![A-Za-z0-9])[A-P](?:0?[1-9]|1\d|2[0-4])(?![0-9])|r\d\dc\d\d")
-_HTD = re.compile(r".*\.htd", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass
@@ -71,9 +60,10 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
     placed = Placed()
     with scratch("images") as home:
         for number, (preset, folder, name) in enumerate(_indexes(found, placer.preset)):
-            path = _local(found, folder, name, home / str(number))
+            path = _local(found, preset, folder, name, home / str(number))
+            if preset.channels is not None:
+                placed.learn(preset.channels(path))
             if preset.read is None:
-                placed.learn(htd.channels(path))
                 continue
             index = preset.read(path, folder)
             images = ticking(index.images, "images in the index")
@@ -85,7 +75,7 @@ def place_all(store: Store, found: Walk, placer: Placer) -> Placed:
         placed.notes += _not_shared(store, placer)
     _by_name(store, placer, placed)
     if placer.preset.name != "regex":
-        count, first = store.drop_projections(acquisition)
+        count, first = store.drop_projections(placer.acquisition)
         if count:
             placed.notes.append(
                 f"{counted(count, 'projection')} of z planes that are listed, left out,"
@@ -143,7 +133,7 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
                 continue
             count += 1
             if _WELL.search(name):
-                plates[acquisition(folder)] += 1
+                plates[placer.acquisition(folder)] += 1
             if count <= SHOWN:
                 strange.append(shown(placer.shown(folder, name)))
 
@@ -157,7 +147,7 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
             f"it is for names like {preset.example}" if preset.example else "mend the expression",
         )
     for folder, _ in store.wells_in():
-        plates.pop(acquisition(folder), None)
+        plates.pop(placer.acquisition(folder), None)
     if plates:
         folders = [f"{shown(name)} ({counted(n, 'file')})" for name, n in plates.items()]
         raise BpcpError(
@@ -175,23 +165,26 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
 
 def _indexes(found: Walk, preset: Preset) -> Iterator[tuple[Preset, str, str]]:
     """Give the index files that a preset reads, one for each folder: preset, folder, name."""
-    mine = INSTRUMENTS if preset is GALLERY else (preset,)
+    mine = preset.includes or (preset,)
     done: set[str] = set()
     # Index.idx.xml before Index.xml, which Harmony writes too
     for folder, name in sorted(found.beside, key=lambda f: (f[0], ".idx." not in f[1], f[1])):
         for one in mine:
-            if one.index is not None and one.index.fullmatch(name) and folder not in done:
+            if one.index is None or not one.index.fullmatch(name):
+                continue
+            if one.read is None:
+                yield one, folder, name
+            elif folder not in done:
                 done.add(folder)
                 yield one, folder, name
-            elif one is IMAGEXPRESS and _HTD.fullmatch(name):
-                yield one, folder, name
 
 
-def _local(found: Walk, folder: str, name: str, scratch: Path) -> Path:
-    """Give an index as a file, with the settings that lie next to it."""
+def _local(found: Walk, preset: Preset, folder: str, name: str, scratch: Path) -> Path:
+    """Give an index as a file, with the files next to it that reading it needs."""
     if not in_bucket(folder):
         return Path(folder) / name
     for near, other in found.beside:
-        if near == folder and (other == name or other.lower().endswith(_SETTINGS)):
+        needed = preset.beside is not None and preset.beside.fullmatch(other)
+        if near == folder and (other == name or needed):
             fetched(found.access, f"{folder}/{other}", scratch / other)
     return scratch / name

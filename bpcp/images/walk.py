@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote
 
 from bpcp.errors import BpcpError, Exit
+from bpcp.images.presets import PRESETS, Preset
 from bpcp.images.remote import fetched, in_bucket
 from bpcp.s3 import Access, Address, objects
 from bpcp.scratch import scratch
@@ -23,11 +24,6 @@ from bpcp.scratch import scratch
 SUFFIXES = frozenset(
     (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".c01", ".dib", ".flex", ".stk")
 )
-# Files that say where images were taken; which of them are read, presets.py says.
-_BESIDE = re.compile(
-    r"(?:.*\.(?:mlf|mes|mrf|xdce|htd)|index(?:\.idx|\.ref)?\.xml)", re.IGNORECASE | re.DOTALL
-)
-_THUMBNAIL = re.compile(r"_thumb[0-9A-F-]*\.[a-z]+$", re.IGNORECASE)
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 # A folder as it stands in PathName_, and a name in it.
@@ -50,17 +46,26 @@ class Walk:
         Folder and name of the instruments' index files met so far.
     exclude : sequence of str
         Shell patterns of paths below the root, or of whole paths in a list, to leave out.
+    presets : mapping of str to Preset
+        They know thumbnails and index files.
     fitting : set of str
-        Those of them that a file's path fitted so far.
+        Those of `exclude` that a file's path fitted so far.
     """
 
     root: str
     access: Access = field(default_factory=Access)
     listed: str = ""
     exclude: Sequence[str] = ()
+    presets: Mapping[str, Preset] = field(default_factory=lambda: PRESETS)
     skipped: Counter[str] = field(default_factory=Counter)
     beside: list[File] = field(default_factory=list)
     fitting: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Gather what the presets know."""
+        known = self.presets.values()
+        self._thumbnails = [p.thumbnail for p in known if p.thumbnail]
+        self._beside = _indexes(self.presets)
 
     def __iter__(self) -> Iterator[File]:
         """Give each image file: its folder and its name."""
@@ -89,12 +94,12 @@ class Walk:
                 return False
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 -- a million times
         if suffix not in SUFFIXES:
-            if _BESIDE.fullmatch(name):
+            if any(pattern.fullmatch(name) for pattern in self._beside):
                 self.beside.append((folder, name))
             else:
                 self.skipped[f"{suffix or 'no suffix'}, not an image"] += 1
             return False
-        if "_thumb" in name and _THUMBNAIL.search(name):
+        if any(pattern.search(name) for pattern in self._thumbnails):
             self.skipped["thumbnails"] += 1
             return False
         try:
@@ -109,7 +114,19 @@ class Walk:
         return True
 
 
-def walk(source: str, access: Access, exclude: Sequence[str] = ()) -> Walk:
+def _indexes(presets: Mapping[str, Preset]) -> list[re.Pattern[str]]:
+    """Give what matches the names of files that say where images were taken."""
+    both = (pattern for preset in presets.values() for pattern in (preset.index, preset.beside))
+    # several presets may read one kind
+    return list(dict.fromkeys(filter(None, both)))
+
+
+def walk(
+    source: str,
+    access: Access,
+    exclude: Sequence[str] = (),
+    presets: Mapping[str, Preset] = PRESETS,
+) -> Walk:
     """Start on a folder, an s3:// prefix or a list of files.
 
     Raises
@@ -121,19 +138,20 @@ def walk(source: str, access: Access, exclude: Sequence[str] = ()) -> Walk:
         url = str(Address.parse(source))
         # with a slash at its end it is a folder
         listed = source.lower().endswith(".txt")
-        return Walk(*(("", access, url) if listed else (url, access, "")), exclude=exclude)
+        return Walk(*(("", access, url) if listed else (url, access, "")), exclude, presets)
     path = Path(os.path.abspath(source))  # noqa: PTH100 -- links stay as the user names them
     if path.is_dir():
-        return Walk(str(path).rstrip("/"), access, exclude=exclude)
+        return Walk(str(path).rstrip("/"), access, "", exclude, presets)
     if not path.exists():
         raise BpcpError(
             Exit.NO_INPUT,
             f"no such folder: {source}",
             "a folder, s3://BUCKET/PREFIX, load_data.csv[.gz], .parquet or filelist.txt",
         )
-    if path.suffix.lower() in SUFFIXES or _BESIDE.fullmatch(path.name):
+    index = any(pattern.fullmatch(path.name) for pattern in _indexes(presets))
+    if path.suffix.lower() in SUFFIXES or index:
         raise BpcpError(Exit.USAGE, f"{source} is one file", f"give its folder: {path.parent}")
-    return Walk("", access, str(path), exclude)
+    return Walk("", access, str(path), exclude, presets)
 
 
 def _in_folder(root: str) -> Iterator[File]:
