@@ -126,7 +126,7 @@ class Placer:
     plate_wells : int
         Of each plate, where the user told, or 0.
     number_kept : str
-        A well that stays a number, once there is one.
+        The first well that stays a number, once there is one.
     """
 
     preset: Preset
@@ -151,8 +151,7 @@ class Placer:
         well = self._well(groups, name)
         if well is None:
             return None
-        known = PLACES if self.preset.name == "regex" else (*PLACES, *PARTS)
-        extra = tuple((k, clean(v)) for k, v in groups.items() if k not in known)
+        extra = self._extra(groups)
         flat = self.preset.projection is not None and self.is_projection(folder, name)
         return Image(
             folder,
@@ -172,6 +171,10 @@ class Placer:
         pattern = self.preset.projection
         return pattern is not None and pattern.search(f"{folder}/{name}") is not None
 
+    def _extra(self, groups: dict[str, str]) -> tuple[tuple[str, str], ...]:
+        known = PLACES if self.preset.name == "regex" else (*PLACES, *PARTS)
+        return tuple((k, clean(v)) for k, v in groups.items() if k not in known)
+
     def _well(self, groups: dict[str, str], name: str) -> str | None:
         if "row" in groups:
             return plates.well_of(groups["row"], groups["col"]) or None
@@ -186,7 +189,7 @@ class Placer:
                         Exit.USAGE, f"--plate-wells {self.plate_wells}: {name!r} is well {number}"
                     )
                 if not self.plate_wells:
-                    self.number_kept = self.number_kept or well
+                    self.number_kept = min(self.number_kept or well, well)
                 return well
         written = groups.get("well", "")
         place = plates.row_and_column(written)
@@ -203,7 +206,7 @@ class Placer:
     def indexed(self, image: Image, folder: str) -> Image:
         """Give an image that an index in a folder placed the plate and metadata of that folder."""
         found = self._folder_groups(folder) or {}
-        more = tuple((k, clean(v)) for k, v in found.items() if k not in PLACES)
+        more = self._extra(found)
         from_folder = self.plate_from == "folder" or "plate" in found
         plate = "" if from_folder else image.plate
         return replace(

@@ -83,20 +83,20 @@ def read(path: Path, known: Mapping[str, Preset], users: bool = False) -> dict[s
         raise BpcpError(Exit.MALFORMED_INPUT, f"{path}: not TOML: {error}", _HOW) from None
     found: dict[str, Preset] = {}
     for name, table in tables.items():
-        told = _Told(path, name)
+        where = _Where(path, name)
         if not isinstance(table, dict):
-            raise told.wrong("", "stands before the first [NAME]", "put it below a [NAME]")
+            raise where.wrong("", "stands before the first [NAME]", "put it below a [NAME]")
         if not _NAME.fullmatch(name) or name == "regex":
-            raise told.wrong("", "no name for a preset", "letters, digits, - and _")
+            raise where.wrong("", "no name for a preset", "letters, digits, - and _")
         if name in known:
-            raise told.wrong("", "the name is taken", "choose another one")
-        preset = _preset(told, table, {**known, **found}, users)
-        _check(told, preset, table["examples"])
+            raise where.wrong("", "the name is taken", "choose another one")
+        preset = _preset(where, table, {**known, **found}, users)
+        _check(where, preset, table["examples"])
         found[name] = preset
     return found
 
 
-class _Told:
+class _Where:
     """Where a mistake is, for people."""
 
     def __init__(self, path: Path, name: str) -> None:
@@ -115,48 +115,48 @@ class _Told:
             raise self.wrong(key, f"{error}: {text}", "mend the regular expression") from None
 
 
-def _checked(told: _Told, table: dict[str, Any]) -> None:
+def _checked(where: _Where, table: dict[str, Any]) -> None:
     """Check keys, types and choices."""
     for key, value in table.items():
         if key not in _TYPES:
-            raise told.wrong(key, "no such key", f"there are: {', '.join(_TYPES)}")
+            raise where.wrong(key, "no such key", f"there are: {', '.join(_TYPES)}")
         inner = value.values() if isinstance(value, dict) else value
         good = isinstance(value, _TYPES[key]) and (
             not isinstance(value, (list, dict)) or all(isinstance(v, str) for v in inner)
         )
         if not good:
-            raise told.wrong(key, f"not {_CALLED[_TYPES[key]]}")
+            raise where.wrong(key, f"not {_CALLED[_TYPES[key]]}")
         if key in _CHOICES and value not in _CHOICES[key]:
-            raise told.wrong(key, f"no {value!r}", f"one of: {', '.join(_CHOICES[key])}")
+            raise where.wrong(key, f"no {value!r}", f"one of: {', '.join(_CHOICES[key])}")
     for key in ("instruments", "examples"):
         if not table.get(key):
-            raise told.wrong(key, "is missing")
+            raise where.wrong(key, "is missing")
     if not table.get("names") and not table.get("names_of"):
-        raise told.wrong("names", "is missing")
+        raise where.wrong("names", "is missing")
     for one, other in (("index", "reader"), ("reader", "index"), ("holds", "export")):
         if one in table and other not in table:
-            raise told.wrong(other, f"is missing beside {one}")
+            raise where.wrong(other, f"is missing beside {one}")
 
 
-def _preset(told: _Told, table: dict[str, Any], known: Mapping[str, Preset], users: bool) -> Preset:
-    _checked(told, table)
+def _preset(where: _Where, table: dict[str, Any], known: Mapping[str, Preset], users: bool) -> Preset:
+    _checked(where, table)
     patterns = {
-        key: told.pattern(key, table[key])
+        key: where.pattern(key, table[key])
         for key in ("folder", "between", "projection", "thumbnail", "index", "beside")
         if key in table
     }
-    names = [told.pattern(f"names, number {i}", t) for i, t in enumerate(table.get("names", []), 1)]
+    names = [where.pattern(f"names, number {i}", t) for i, t in enumerate(table.get("names", []), 1)]
     for i, pattern in enumerate(names, 1):
-        _groups(told, f"names, number {i}", [pattern, patterns.get("folder")], table)
+        _groups(where, f"names, number {i}", [pattern, patterns.get("folder")], table)
     includes = []
     for other in table.get("names_of", []):
         if other not in known:
-            raise told.wrong("names_of", f"no preset {other!r}", f"one of: {', '.join(known)}")
+            raise where.wrong("names_of", f"no preset {other!r}", f"one of: {', '.join(known)}")
         includes.append(known[other])
     reader = table.get("reader", "")
     between = [patterns["between"]] if "between" in patterns else []
     return Preset(
-        told.name,
+        where.name,
         table["instruments"],
         tuple(table["examples"]),
         (*names, *(pattern for one in includes for pattern in one.names)),
@@ -181,21 +181,21 @@ def _preset(told: _Told, table: dict[str, Any], known: Mapping[str, Preset], use
 
 
 def _groups(
-    told: _Told, key: str, patterns: list[re.Pattern[str] | None], table: dict[str, Any]
+    where: _Where, key: str, patterns: list[re.Pattern[str] | None], table: dict[str, Any]
 ) -> None:
     """Check that the groups of a name and its folder go together."""
     found = {group(name) for pattern in patterns if pattern for name in pattern.groupindex}
     if not found & {*PLACES, *PARTS}:
-        raise told.wrong(key, "none of its groups has a known name", _HOW)
+        raise where.wrong(key, "none of its groups has a known name", _HOW)
     for pair in _PAIRS:
         if len(found & set(pair)) == 1:
             one, other = sorted(pair, key=lambda name: name not in found)
-            raise told.wrong(key, f"a group {one}, but none {other}")
+            raise where.wrong(key, f"a group {one}, but none {other}")
     if "well_number" in found and "numbered" not in table:
-        raise told.wrong("numbered", "is missing beside the group well_number")
+        raise where.wrong("numbered", "is missing beside the group well_number")
 
 
-def _check(told: _Told, preset: Preset, examples: dict[str, str]) -> None:
+def _check(where: _Where, preset: Preset, examples: dict[str, str]) -> None:
     """Check that examples read as they say, and that there is one for each of the names."""
     placer = Placer(preset, "")
     fitting = set()
@@ -212,7 +212,7 @@ def _check(told: _Told, preset: Preset, examples: dict[str, str]) -> None:
             reads = kind + placed(image)
             fitting.add(next(p for p in preset.names if p.fullmatch(name)))
         if reads != wanted:
-            raise told.wrong(
+            raise where.wrong(
                 "examples",
                 f"{path!r} reads as {reads!r}, not as {wanted!r}",
                 "mend the example, or the expression that reads it",
@@ -220,4 +220,4 @@ def _check(told: _Told, preset: Preset, examples: dict[str, str]) -> None:
     own = len(preset.names) - sum(len(one.names) for one in preset.includes)
     for i, pattern in enumerate(preset.names[:own], 1):
         if pattern not in fitting:
-            raise told.wrong("examples", f"none for number {i} of the names", "add one")
+            raise where.wrong("examples", f"none for number {i} of the names", "add one")
