@@ -138,16 +138,20 @@ def _checked(where: _Where, table: dict[str, Any]) -> None:
             raise where.wrong(other, f"is missing beside {one}")
 
 
-def _preset(where: _Where, table: dict[str, Any], known: Mapping[str, Preset], users: bool) -> Preset:
+def _preset(
+    where: _Where, table: dict[str, Any], known: Mapping[str, Preset], users: bool
+) -> Preset:
     _checked(where, table)
     patterns = {
         key: where.pattern(key, table[key])
         for key in ("folder", "between", "projection", "thumbnail", "index", "beside")
         if key in table
     }
-    names = [where.pattern(f"names, number {i}", t) for i, t in enumerate(table.get("names", []), 1)]
-    for i, pattern in enumerate(names, 1):
-        _groups(where, f"names, number {i}", [pattern, patterns.get("folder")], table)
+    names = []
+    for i, text in enumerate(table.get("names", []), 1):
+        key = f"names, number {i}"
+        names.append(where.pattern(key, text))
+        _groups(where, key, [names[-1], patterns.get("folder")], table)
     includes = []
     for other in table.get("names_of", []):
         if other not in known:
