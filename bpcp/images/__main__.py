@@ -9,9 +9,9 @@ from pathlib import Path
 from shlex import quote
 
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.images import channels, doubled, illum, plates, ready, report, write
+from bpcp.images import channels, choose, doubled, illum, plates, ready, report, write
 from bpcp.images.place import Placed, place_all
-from bpcp.images.presets import USERS_FILE, Placer, Preset, detect, own, with_users
+from bpcp.images.placer import Placer
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk, walk
@@ -73,21 +73,6 @@ def _target(args: argparse.Namespace) -> Path | None:
     return _writable(args.out)
 
 
-def _presets(args: argparse.Namespace) -> dict[str, Preset]:
-    """Give the presets that there are: the workspace's own, and bpcp's."""
-    base = args.base if args.base is not None else Path()
-    if args.pipeline is not None:
-        base = locate("any", args.pipeline).base
-    found = with_users(base)
-    if args.preset and args.preset not in found:
-        raise BpcpError(
-            Exit.USAGE,
-            f"--preset {args.preset}: no such preset; there are {', '.join(found)}",
-            f"one of these, or your own, in {base / USERS_FILE}",
-        )
-    return found
-
-
 def _in_workspace(args: argparse.Namespace, workspace: Workspace) -> Path:
     """Give the list's place in a workspace; a mistyped one is not made."""
     if not workspace.base.is_dir():
@@ -133,30 +118,6 @@ class _Say:
             print(line, file=sys.stderr)
 
 
-def _choose(args: argparse.Namespace, store: Store, found: Walk) -> Preset:
-    """Give the preset that the user named, or the one that fits."""
-    if args.regex is not None:
-        preset = own(args.regex)
-    elif args.preset:
-        preset = found.presets[args.preset]
-    else:
-        preset = detect(store.sample(_SAMPLE), found.root, found.beside, found.presets)
-    if preset.holds:
-        raise BpcpError(
-            Exit.MALFORMED_INPUT,
-            f"preset {preset.name}, {preset.what}: {preset.holds}; an image list names"
-            " files of one image each",
-            preset.export,
-        )
-    if args.plate_wells and "well_number" not in preset.groups:
-        raise BpcpError(
-            Exit.USAGE,
-            f"--plate-wells is for names that number wells; those of {preset.name} do not",
-            "leave it out",
-        )
-    return preset
-
-
 def _placed(
     args: argparse.Namespace, store: Store, found: Walk, say: _Say
 ) -> tuple[Placed, Placer]:
@@ -169,7 +130,7 @@ def _placed(
     if not store.count_files():
         beside = f"; there are {', '.join(left_out)}" if left_out else ""
         raise BpcpError(Exit.NO_INPUT, f"no images in {args.source}{beside}")
-    preset = _choose(args, store, found)
+    preset = choose.preset(args, store.sample(_SAMPLE), found)
     placer = Placer(preset, found.root, args.plate, args.plate_from, args.plate_wells)
     placed = place_all(store, found, placer)
     if placer.number_kept:
@@ -291,7 +252,7 @@ def main(argv: Sequence[str]) -> int:
         return Exit.OK
     given = channels.requested(args.channel)
     with Store() as store:
-        source = walk(args.source, _access(args), args.exclude, _presets(args))
+        source = walk(args.source, _access(args), args.exclude, choose.presets(args))
         placed, placer = _placed(args, store, source, say)
         say.wrong(placed.notes)
         seen = store.values("channel")
