@@ -9,7 +9,7 @@ from pathlib import Path
 from shlex import quote
 
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.images import channels, choose, doubled, illum, plates, ready, report, write
+from bpcp.images import channels, doubled, illum, plates, preset_choice, ready, report, write
 from bpcp.images.place import Placed, place_all
 from bpcp.images.placer import Placer
 from bpcp.images.store import Store
@@ -130,7 +130,7 @@ def _placed(
     if not store.count_files():
         beside = f"; there are {', '.join(left_out)}" if left_out else ""
         raise BpcpError(Exit.NO_INPUT, f"no images in {args.source}{beside}")
-    preset = choose.preset(args, store.sample(_SAMPLE), found)
+    preset = preset_choice.preset(args, store.sample(_SAMPLE), found)
     placer = Placer(preset, found.root, args.plate, args.plate_from, args.plate_wells)
     placed = place_all(store, found, placer)
     if placer.number_kept:
@@ -252,7 +252,7 @@ def main(argv: Sequence[str]) -> int:
         return Exit.OK
     given = channels.requested(args.channel)
     with Store() as store:
-        source = walk(args.source, _access(args), args.exclude, choose.presets(args))
+        source = walk(args.source, _access(args), args.exclude, preset_choice.presets(args))
         placed, placer = _placed(args, store, source, say)
         say.wrong(placed.notes)
         seen = store.values("channel")

@@ -12,6 +12,7 @@ from bpcp.images import presetfile
 from bpcp.images.placer import PLACES, Placer, Preset, group, unpadded
 
 __all__ = [
+    "ENOUGH",
     "GALLERY",
     "INSTRUMENTS",
     "PLACES",
@@ -23,6 +24,7 @@ __all__ = [
     "detect",
     "own",
     "plate_folder",
+    "share",
     "unpadded",
     "with_users",
 ]
