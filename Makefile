@@ -39,6 +39,7 @@ check: ## lint, formats and types, in seconds
 	@shellcheck -x $(wildcard $(SCRIPTS))
 	@shfmt -i 2 -ci -d $(wildcard $(SCRIPTS))
 	@docs/generate.sh - | diff - docs/commands.md || { echo 'docs/commands.md is not what the commands say: make docs' >&2; exit 1; }
+	@PYTHONPATH=. "$(BIN)/python" docs/presets.py - | diff - docs/images.md || { echo 'docs/images.md is not what bpcp/images/presets.toml says: make docs' >&2; exit 1; }
 	@echo 'check: clean'
 
 format: ## put code into its form
@@ -46,8 +47,9 @@ format: ## put code into its form
 	@"$(BIN)/ruff" format --quiet .
 	@shfmt -i 2 -ci -w $(wildcard $(SCRIPTS))
 
-docs: ## write docs/commands.md from the commands' own help
+docs: ## write docs/commands.md from the commands' own help, and the table of presets in docs/images.md
 	@docs/generate.sh
+	@PYTHONPATH=. "$(BIN)/python" docs/presets.py
 
 unit: ## tests of the Python modules
 	@"$(BIN)/python" -m pytest -q -n auto --dist loadfile tests/unit tests/chaos

@@ -420,7 +420,7 @@ verify() {
   fi
   answers+=("$answer")
   answer_of '^fine$' "$BPCP_VENV/bpcp/bin/python" -c \
-    'import pandas, psutil, pyarrow, pymysql, tifffile; print("fine")' >/dev/null
+    'import pandas, psutil, pyarrow, pymysql, tifffile, tomli; print("fine")' >/dev/null
   answer=$(answer_of '^aws-cli/' "$BPCP_VENV/bpcp/bin/aws" --version)
   answers+=("${answer%% *}")
   if $with_cellprofiler; then

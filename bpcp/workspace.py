@@ -2,6 +2,7 @@
 
 <base>/load_data_csv/<dataset>/load_data.csv        for pipelines that read by LoadData
 <base>/filelist/<dataset>/filelist.txt               for the others: a path or URL a line
+<base>/presets.toml                                  optional: the user's own names of images
 <base>/metadata/<dataset>/{platelist,welllist}.txt   optional
 <base>/analysis/<dataset>/<TAG>/                     the result
 <base>/log/<dataset>/<TAG>/joblog                    GNU parallel's, of the last start

@@ -10,9 +10,21 @@ from shlex import quote
 
 from bpcp.access import Access, add_options
 from bpcp.errors import BpcpError, Exit, Parser, run_main
-from bpcp.images import channels, doubled, explain, illum, natural, propose, ready, report, write
+from bpcp.images import (
+    channels,
+    doubled,
+    explain,
+    illum,
+    plates,
+    preset_choice,
+    propose,
+    ready,
+    report,
+    write,
+)
 from bpcp.images.place import Placed, drop_projections, place_all
-from bpcp.images.presets import PRESETS, NoPreset, Placer, Preset, detect, own
+from bpcp.images.placer import Placer, Preset
+from bpcp.images.presets import NoPreset, SeveralPresets
 from bpcp.images.store import Store
 from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk, walk
@@ -32,11 +44,12 @@ def _parser() -> Parser:
     parser.add_argument("-o", "--out", type=Path)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--detect", action="store_true")
-    how.add_argument("--preset", choices=list(PRESETS))
+    how.add_argument("--preset", default="")
     how.add_argument("--regex")
     plate = parser.add_mutually_exclusive_group()
     plate.add_argument("--plate", default="")
     plate.add_argument("--plate-from", choices=["name", "folder"], default="")
+    parser.add_argument("--plate-wells", type=int, choices=list(plates.SHAPES), default=0)
     parser.add_argument("--channel", action="append", default=[])
     parser.add_argument("--exclude", action="append", default=[])
     parser.add_argument("--incomplete", choices=["fail", "drop"], default="fail")
@@ -135,7 +148,9 @@ def _placed(
         left_out = found.left_out()
         beside = f"; there are {', '.join(left_out)}" if left_out else ""
         raise BpcpError(Exit.NO_INPUT, f"no images in {args.source}{beside}")
-    placer = Placer(_preset(args, store, found), found.root, args.plate, args.plate_from)
+    placer = Placer(
+        _preset(args, store, found), found.root, args.plate, args.plate_from, args.plate_wells
+    )
     placed = Placed()
     try:
         place_all(store, found, placer, placed)
@@ -143,6 +158,11 @@ def _placed(
         if args.explain:
             sample = () if args.regex is not None else store.sample(_SAMPLE)
             _show(explain.read(store, found, placer, placed, sample, bool(args.preset)))
+    if placer.number_kept:
+        placed.notes.append(
+            f"wells are numbered and no name tells the plate's size: {placer.number_kept} stays;"
+            " --plate-wells 96 (6 to 1536) names rows and columns"
+        )
     if args.explain:
         say.wrong(placed.notes)
         return placed, placer
@@ -158,16 +178,13 @@ def _placed(
 
 
 def _preset(args: argparse.Namespace, store: Store, found: Walk) -> Preset:
-    """Give the preset that was named, or the one that fits."""
-    if args.regex is not None:
-        return own(args.regex)
-    if args.preset:
-        return PRESETS[args.preset]
+    """Give the preset that was named, or the one that fits; else say what the names are like."""
     sample = store.sample(_SAMPLE)
     try:
-        return detect(sample, found.root, found.beside)
-    except BpcpError as error:
-        asked = Placer(next(iter(PRESETS.values())), found.root, args.plate, args.plate_from)
+        return preset_choice.preset(args, sample, found)
+    except (NoPreset, SeveralPresets) as error:
+        first = next(iter(found.presets.values()))
+        asked = Placer(first, found.root, args.plate, args.plate_from)
         tried = propose.attempt(store, asked) if isinstance(error, NoPreset) else None
         if args.explain:
             _show(explain.unread(store, found, asked, tried, sample, _command(args)))
@@ -182,6 +199,8 @@ def _command(args: argparse.Namespace) -> str:
     for option in ("dataset", "pipeline", "base", "out", "endpoint_url", "profile"):
         if value := getattr(args, option):
             words += [f"--{option.replace('_', '-')}", str(value)]
+    if args.no_sign_request:
+        words.append("--no-sign-request")
     for option in ("plate", "plate_from", "channel", "exclude"):
         value = getattr(args, option)
         for one in value if isinstance(value, list) else [value] if value else []:
@@ -240,7 +259,7 @@ def _columns(store: Store, names: dict[str, str]) -> write.Columns:
     return write.Columns(
         names,
         wells=wells != [""],
-        places=all(natural.row_and_column(well) for well in wells),
+        places=all(plates.row_and_column(well) for well in wells),
         z=len(store.values("z")) > 1,
         t=len(store.values("t")) > 1,
         extra=tuple(store.extra_names()),
@@ -276,7 +295,7 @@ def _access(args: argparse.Namespace) -> Access:
 
 def _take_ready(args: argparse.Namespace, target: Path | None, say: _Say) -> None:
     """Take a list that is there already."""
-    for option in ("regex", "preset", "plate", "plate_from", "channel", "exclude"):
+    for option in ("regex", "preset", "plate", "plate_from", "plate_wells", "channel", "exclude"):
         if getattr(args, option):
             name = option.replace("_", "-")
             raise BpcpError(
@@ -302,7 +321,8 @@ def main(argv: Sequence[str]) -> int:
         return Exit.OK
     given = channels.requested(args.channel)
     with Store() as store:
-        placed, placer = _placed(args, store, walk(args.source, _access(args), args.exclude), say)
+        source = walk(args.source, _access(args), args.exclude, preset_choice.presets(args))
+        placed, placer = _placed(args, store, source, say)
         seen = store.values("channel")
         names, notes = channels.named(seen, given, placed.channels)
         for note in notes:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from shutil import get_terminal_size
 from textwrap import wrap
 
-from bpcp.images import natural
+from bpcp.images import plates
 from bpcp.images.place import Placed
-from bpcp.images.presets import PRESETS, Placer, share
+from bpcp.images.presets import Placer, share
 from bpcp.images.propose import Attempt
 from bpcp.images.record import Image
 from bpcp.images.report import LeftOut, account, counted, shown, summary, understood
@@ -62,7 +62,7 @@ class _Forms:
         form = name
         if image is not None:
             values = tuple(getattr(image, role) for role in _ROLES)
-            well = "" if natural.row_and_column(image.well) else image.well
+            well = "" if plates.row_and_column(image.well) else image.well
             for text in filter(None, (image.plate, well, image.channel)):
                 form = form.replace(text, "\0")
         form = _NUMBER.sub("0", _WORD.sub("a", _GUID.sub("\1", form)))
@@ -112,7 +112,7 @@ def read(
         more = f" and {placed.indexes - 1:,} more" if placed.indexes > 1 else ""
         evidence.append(f"index {shown(_below(placer, placed.index))}{more}")
     yield cut(f"  {'; '.join(evidence)}", room)
-    yield from _in_part(placer, sample, preset.name, room)
+    yield from _in_part(found, sample, preset.name, room)
     store.sort()
     forms = _Forms()
     for image in store.images():
@@ -140,7 +140,7 @@ def unread(
     """
     room = get_terminal_size(_SCREEN).columns
     yield "several presets fit" if tried is None else "no preset fits"
-    yield from _in_part(asked, sample, "", room)
+    yield from _in_part(found, sample, "", room)
     forms = _Forms()
     proposal = tried.proposal if tried is not None else None
     examples: list[str] = []
@@ -194,9 +194,9 @@ def _below(placer: Placer, path: str) -> str:
     return placer.shown(*path.rsplit("/", 1))
 
 
-def _in_part(placer: Placer, sample: Sequence[File], but: str, room: int) -> Iterator[str]:
+def _in_part(found: Walk, sample: Sequence[File], but: str, room: int) -> Iterator[str]:
     """Say which other presets fit some of the names."""
-    others = [Placer(p, placer.root) for name, p in PRESETS.items() if name != but]
+    others = [Placer(p, found.root) for name, p in found.presets.items() if name != but]
     shares = [(share(other, sample), other.preset.name) for other in others] if sample else []
     fitting = [f"{name} {_percent(part)}" for part, name in sorted(shares, reverse=True) if part]
     if fitting:

@@ -18,27 +18,12 @@ CellProfiler/CellProfiler, issue 3725, and mobie/mobie-viewer-fiji, issue 1056.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
 from bpcp.images.index import IndexFile, Once, Record, Shape
 from bpcp.images.record import Image, Index
-
-# For fullmatch; what was taken once only may be left out.
-#   A - 01(fld 1 wv UV - DAPI z 3 time 2 - 2636ms).tif    Plate1_B - 02(wv Cy3 - Cy3).tif
-#   F - 001(fld 01 wv TL-Brightfield - DAPI).tif           H - 12(fld 1 z 1- time 1 - 0 ms).tif
-#   A_01_f2_c1_xUV_mDAPI_z3_t2.tif                         from version 7.2 on, if so set
-NAMES = re.compile(
-    r"(?:(?P<plate>(?s:.+))_)?(?P<row>[A-Z]|A[A-F])(?: - |_)(?P<col>\d{1,3})(?:\(|_(?=f\d+_c\d+_x))"
-    r"(?:f(?:ld )?(?P<site>\d+))?"
-    r"(?:[ _]?(?:wv |c)(?P<channel>(?<=wv )(?s:.+?)(?= z \d|(?: ?-)? time \d|\)\.)|\d+(?=_x)))?"
-    r"(?:_x.+?_m.+?(?=_z\d|_t\d|\.))?"
-    r"(?:[ _]z ?(?P<z>\d+))?"
-    r"(?:(?: ?-)?[ _]t(?:ime )?(?P<t>\d+)(?: - [\d.]+ ?ms)?)?"
-    r"\)?\.(?i:tiff?)"
-)
 
 ROOT = "ImageStack"
 _SHAPE = Shape(

@@ -15,7 +15,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from bpcp.errors import BpcpError, Exit
-from bpcp.images import natural
+from bpcp.images import plates
 from bpcp.images.record import Image
 from bpcp.images.report import counted
 
@@ -70,7 +70,7 @@ def well(row: int, col: int) -> str:
     ValueError
         Where no plate has such a well.
     """
-    name = natural.well_of(str(row), str(col)) if col <= natural.COLUMNS else ""
+    name = plates.well_of(str(row), str(col)) if col <= plates.COLUMNS else ""
     if not name:
         raise ValueError(f"no plate has row {row}, column {col}")
     return name

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
-from bpcp.images import natural
+from bpcp.images import plates
 from bpcp.images.fields import Field
 
 # roles with words of their own, in the order in which an equal score is decided
@@ -80,7 +80,7 @@ def wells_of(fields: Sequence[Field]) -> Iterator[Part]:
             continue
         if col.number and not row.number and _GAP.fullmatch(col.gap):
             places = {(r, c) for r, c in zip(row.values, col.values, strict=True)}
-            if all(len(r) <= 2 and natural.row_and_column(r + c) for r, c in places):
+            if all(len(r) <= 2 and plates.row_and_column(r + c) for r, c in places):
                 word = row.values[0].lower() if row.constant else ""
                 score = 100 if not word else 30 if is_known(word) else 75
                 yield Part("well", i, i + 1, score - 8 * len(col.gap), split=bool(col.gap))

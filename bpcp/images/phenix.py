@@ -16,7 +16,6 @@ and, by sk or t, in all names.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,14 +23,6 @@ from bpcp.errors import BpcpError, Exit
 from bpcp.images.index import AGAIN, IndexFile, Left, Once, Record, Shape
 from bpcp.images.record import Image, Index
 
-# For fullmatch; f counts fields, p planes, sk and t time points.
-#   r01c01f01p01-ch1sk1fk1fl1.tiff    r01c01f01p01-ch1t01.tiff, of Harmony 7
-#   flex_r01c01f01p01-ch1t01.tiff     exported with its illumination corrected
-NAMES = re.compile(
-    r"(?:flex_)?r(?P<row>\d{2})c(?P<col>\d{2})f(?P<site>\d+)p(?P<z>\d+)"
-    r"-ch(?P<channel>\d+)(?:sk|t)(?P<t>\d+)(?:fk\d+fl\d+)?\.tiff?",
-    re.IGNORECASE,
-)
 _EXTRA = ("PositionX", "PositionY", "PositionZ", "AbsPositionZ", "AbsTime")
 _PLACE = ("Row", "Col", "FieldID", "PlaneID", "TimepointID", "ChannelID", "FlimID", "SequenceID")
 _SHAPE = Shape(

@@ -10,15 +10,9 @@ from pathlib import Path
 from shlex import quote
 
 from bpcp.errors import BpcpError, Exit
-from bpcp.images import htd, incell_xdce, located, projections, spread
+from bpcp.images import incell_xdce, located, projections, spread
 from bpcp.images.index import root as outermost
-from bpcp.images.presets import (
-    GALLERY,
-    IMAGEXPRESS,
-    INSTRUMENTS,
-    Placer,
-    Preset,
-)
+from bpcp.images.placer import Placer, Preset
 from bpcp.images.record import Image
 from bpcp.images.remote import fetched, in_bucket
 from bpcp.images.report import SHOWN, LeftOut, counted, shown, some
@@ -27,12 +21,9 @@ from bpcp.images.ticker import ticking
 from bpcp.images.walk import Walk
 from bpcp.scratch import scratch
 
-# of Yokogawa, beside its index
-_SETTINGS = (".mes", ".mrf")
 _EXCLUDE = "--exclude 'PATTERN', such as 'overlays/*'"
 # What stands in the names of a plate's images, whatever instrument wrote them.
 _WELL = re.compile(r"(?<![A-Za-z0-9])[A-P](?:0?[1-9]|1\d|2[0-4])(?![0-9])|r\d\dc\d\d")
-_HTD = re.compile(r".*\.htd", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass
@@ -79,13 +70,14 @@ def place_all(store: Store, found: Walk, placer: Placer, placed: Placed) -> None
         placed.left_out += _repeated(store, "file", "file", "that the list names again")
     with scratch("images") as home:
         for number, (preset, folder, name) in enumerate(_indexes(store, found, placer.preset)):
-            path = _local(found, folder, name, home / str(number))
+            path = _local(found, preset, folder, name, home / str(number))
             if (folder, name) not in found.beside:
                 if outermost(path) != incell_xdce.ROOT:
                     continue
                 found.is_index(folder, name)
+            if preset.channels is not None:
+                placed.learn(preset.channels(path))
             if preset.read is None:
-                placed.learn(htd.channels(path))
                 continue
             index = preset.read(path, folder)
             images = ticking(index.images, "images in the index")
@@ -306,18 +298,18 @@ def _indexes(store: Store, found: Walk, preset: Preset) -> Iterator[tuple[Preset
 
     What lies deeper comes first: it knows its images best.
     """
-    mine = INSTRUMENTS if preset is GALLERY else (preset,)
+    mine = preset.includes or (preset,)
     done: set[str] = set()
     # Index.idx.xml before Index.xml, which Harmony writes too
     order = sorted(found.beside, key=lambda f: (-f[0].count("/"), f[0], ".idx." not in f[1], f[1]))
     for folder, name in order:
         for one in mine:
-            # an IN Cell Analyzer puts several plates into a folder, each with its .xdce
-            again = folder in done and one.read is not incell_xdce.read
-            if one.index is not None and one.index.fullmatch(name) and not again:
-                done.add(folder)
+            if one.index is None or not one.index.fullmatch(name):
+                continue
+            if one.read is None:
                 yield one, folder, name
-            elif one is IMAGEXPRESS and _HTD.fullmatch(name):
+            elif folder not in done or one.read is incell_xdce.read:
+                done.add(folder)
                 yield one, folder, name
     for one in mine:
         if one.read is incell_xdce.read:
@@ -326,12 +318,13 @@ def _indexes(store: Store, found: Walk, preset: Preset) -> Iterator[tuple[Preset
             yield from ((one, folder, name) for folder, name in near)
 
 
-def _local(found: Walk, folder: str, name: str, scratch: Path) -> Path:
-    """Give an index as a file, with the settings that lie next to it."""
+def _local(found: Walk, preset: Preset, folder: str, name: str, scratch: Path) -> Path:
+    """Give an index as a file, with the files next to it that reading it needs."""
     if not in_bucket(folder):
         return Path(folder) / name
     fetched(found.access, f"{folder}/{name}", scratch / name)
     for near, other in found.beside:
-        if near == folder and other != name and other.lower().endswith(_SETTINGS):
+        needed = preset.beside is not None and preset.beside.fullmatch(other)
+        if near == folder and other != name and needed:
             fetched(found.access, f"{folder}/{other}", scratch / other)
     return scratch / name

@@ -119,6 +119,11 @@ def summary(found: Account, names: Mapping[str, str]) -> str:
 
 def understood(path: str, image: Image) -> str:
     """Say what a path was taken for."""
+    return f"{shown(path)} → {placed(image, _EXTRA)}{' …' if len(image.extra) > _EXTRA else ''}"
+
+
+def placed(image: Image, most: int | None = None) -> str:
+    """Say an image's place, and all of its further metadata or at most so many."""
     parts = [
         ("plate", image.plate),
         ("well", image.well),
@@ -126,10 +131,9 @@ def understood(path: str, image: Image) -> str:
         ("channel", image.channel),
         ("z", image.z),
         ("t", image.t),
-        *image.extra[:_EXTRA],
+        *image.extra[:most],
     ]
-    words = ", ".join(f"{name} {shown(text)}" for name, text in parts if text)
-    return f"{shown(path)} → {words}{' …' if len(image.extra) > _EXTRA else ''}"
+    return ", ".join(f"{name} {shown(text)}" for name, text in parts if text)
 
 
 def shown(path: str) -> str:

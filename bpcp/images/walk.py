@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from bpcp.access import Access
 from bpcp.errors import BpcpError, Exit
+from bpcp.images.presets import PRESETS, Preset
 from bpcp.images.remote import fetched, in_bucket
 from bpcp.images.report import shown
 from bpcp.s3 import Address, objects
@@ -25,13 +26,8 @@ from bpcp.scratch import scratch
 SUFFIXES = frozenset(
     (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".c01", ".dib", ".flex", ".stk")
 )
-# Files that say where images were taken; which of them are read, presets.py says.
-_BESIDE = re.compile(
-    r"(?:.*\.(?:mlf|mes|mrf|xdce|htd)|index(?:\.idx|\.ref)?\.xml)", re.IGNORECASE | re.DOTALL
-)
 # Of other .xml files in a folder, so many may be an index of a plate by what they hold.
 _XML = 20
-_THUMBNAIL = re.compile(r"_thumb[0-9A-F-]*\.[a-z]+$", re.IGNORECASE)
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 # A folder as it stands in PathName_, and a name in it.
@@ -59,8 +55,10 @@ class Walk:
         index may be among them.
     exclude : sequence of str
         Shell patterns of paths below the root, or of whole paths in a list, to leave out.
+    presets : mapping of str to Preset
+        They know thumbnails and index files.
     fitting : set of str
-        Those of them that a file's path fitted so far.
+        Those of `exclude` that a file's path fitted so far.
     thumbnail : callable
         Takes folder and name of each thumbnail without its mark: A01_s1_w1_thumb.tif is
         A01_s1_w1.tif.
@@ -70,12 +68,19 @@ class Walk:
     access: Access = field(default_factory=Access)
     listed: str = ""
     exclude: Sequence[str] = ()
+    presets: Mapping[str, Preset] = field(default_factory=lambda: PRESETS)
     skipped: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     beside: list[File] = field(default_factory=list)
     xml: list[File] = field(default_factory=list)
     fitting: set[str] = field(default_factory=set)
     thumbnail: Callable[[str, str], None] = lambda *_: None
+
+    def __post_init__(self) -> None:
+        """Gather what the presets know."""
+        known = self.presets.values()
+        self._thumbnails = [p.thumbnail for p in known if p.thumbnail]
+        self._beside = _indexes(self.presets)
 
     def __iter__(self) -> Iterator[File]:
         """Give each image file: its folder and its name."""
@@ -154,15 +159,16 @@ class Walk:
                 return self._skip("excluded", folder, name)
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 -- a million times
         if suffix not in SUFFIXES:
-            if _BESIDE.fullmatch(name):
+            if any(pattern.fullmatch(name) for pattern in self._beside):
                 self.beside.append((folder, name))
                 return False
             if suffix == ".xml" and [f for f, _ in self.xml[-_XML:]].count(folder) < _XML:
                 self.xml.append((folder, name))
             return self._skip(f"{suffix or 'no suffix'}, not an image", folder, name)
-        if "_thumb" in name and (mark := _THUMBNAIL.search(name)):
-            self.thumbnail(folder, name[: mark.start()] + os.path.splitext(name)[1])  # noqa: PTH122
-            return self._skip("thumbnails", folder, name)
+        for pattern in self._thumbnails:
+            if mark := pattern.search(name):
+                self.thumbnail(folder, name[: mark.start()] + os.path.splitext(name)[1])  # noqa: PTH122
+                return self._skip("thumbnails", folder, name)
         try:
             f"{folder}{name}".encode()
         except UnicodeEncodeError:
@@ -175,7 +181,19 @@ class Walk:
         return True
 
 
-def walk(source: str, access: Access, exclude: Sequence[str] = ()) -> Walk:
+def _indexes(presets: Mapping[str, Preset]) -> list[re.Pattern[str]]:
+    """Give what matches the names of files that say where images were taken."""
+    both = (pattern for preset in presets.values() for pattern in (preset.index, preset.beside))
+    # several presets may read one kind
+    return list(dict.fromkeys(filter(None, both)))
+
+
+def walk(
+    source: str,
+    access: Access,
+    exclude: Sequence[str] = (),
+    presets: Mapping[str, Preset] = PRESETS,
+) -> Walk:
     """Start on a folder, an s3:// prefix or a list of files.
 
     Raises
@@ -187,19 +205,20 @@ def walk(source: str, access: Access, exclude: Sequence[str] = ()) -> Walk:
         url = str(Address.parse(source))
         # with a slash at its end it is a folder
         listed = source.lower().endswith(".txt")
-        return Walk(*(("", access, url) if listed else (url, access, "")), exclude=exclude)
+        return Walk(*(("", access, url) if listed else (url, access, "")), exclude, presets)
     path = Path(os.path.abspath(source))  # noqa: PTH100 -- links stay as the user names them
     if path.is_dir():
-        return Walk(str(path).rstrip("/"), access, exclude=exclude)
+        return Walk(str(path).rstrip("/"), access, "", exclude, presets)
     if not path.exists():
         raise BpcpError(
             Exit.NO_INPUT,
             f"no such folder: {source}",
             "a folder, s3://BUCKET/PREFIX, load_data.csv[.gz], .parquet or filelist.txt",
         )
-    if path.suffix.lower() in SUFFIXES or _BESIDE.fullmatch(path.name):
+    index = any(pattern.fullmatch(path.name) for pattern in _indexes(presets))
+    if path.suffix.lower() in SUFFIXES or index:
         raise BpcpError(Exit.USAGE, f"{source} is one file", f"give its folder: {path.parent}")
-    return Walk("", access, str(path), exclude)
+    return Walk("", access, str(path), exclude, presets)
 
 
 def _in_list(path: Path, named: str) -> Iterator[File]:

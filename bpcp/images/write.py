@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
-from bpcp.images import natural
+from bpcp.images import plates
 from bpcp.images.store import ImageSet
 
 _FILE = ("FileName", "PathName")
@@ -68,7 +68,7 @@ class Columns:
         if self.wells:
             cells.append(found.well)
         if self.places:
-            cells += natural.row_and_column(found.well) or ("", "")
+            cells += plates.row_and_column(found.well) or ("", "")
         # instruments leave it out where a well has but one
         cells.append(found.site or "1")
         if self.z:

@@ -25,14 +25,6 @@ from bpcp.errors import BpcpError, Exit
 from bpcp.images.index import IndexFile, Left, Once, Record, Shape, spoken
 from bpcp.images.record import Image, Index
 
-# For fullmatch. PLATE_A01_T0001F001L01A01Z01C01.tif: time point, field, time line, action, plane,
-# channel. A CQ1's W0029F0001T0001Z001C1.tif counts wells over the plate's columns, which a name
-# doesn't tell; only its .mlf does.
-NAMES = re.compile(
-    r"(?P<plate>(?s:.+))_(?P<well>(?:[A-Z]|A[A-F])\d{2})_T(?P<t>\d+)F(?P<site>\d+)L\d+A\d+"
-    r"Z(?P<z>\d+)C(?P<channel>\d+)\.(?i:tiff?|png)"
-)
-
 _EXTRA = (
     ("PositionX", "@X"),
     ("PositionY", "@Y"),

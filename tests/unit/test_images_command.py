@@ -937,7 +937,7 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
         "            row, column = divmod(well, 24)\n"
         "            yield '/d', f'P{plate}_{chr(65 + row)}{column + 1:02d}"
         "_s{i // 2}_w{i % 2}.tif'\n"
-        "command.walk = lambda source, access, exclude: Many('/d')\n"
+        "command.walk = lambda *_: Many('/d')\n"
         "command.main(['/d', '-q', '-o', sys.argv[2]])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n",
         encoding="utf-8",

@@ -12,7 +12,10 @@ import pytest
 
 from bpcp.errors import BpcpError, Exit
 from bpcp.images import incell_xdce
+from bpcp.images.presets import PRESETS
 from bpcp.images.record import Image
+
+(NAMES,) = PRESETS["incell"].names
 
 RECORDED = Path(__file__).parent / "recorded" / "images" / "incell" / "Plate 17.xdce"
 GROUPS = ("plate", "row", "col", "site", "channel", "z", "t")
@@ -72,7 +75,7 @@ def test_a_plate() -> None:
 def test_names_and_index_agree() -> None:
     index = incell_xdce.read(RECORDED)
     for image in index.images:
-        found = incell_xdce.NAMES.fullmatch(image.file)
+        found = NAMES.fullmatch(image.file)
         assert found is not None
         assert f"{found['row']}{found['col']}" == image.well
         assert (found["site"], found["z"]) == (image.site, image.z)
@@ -127,7 +130,7 @@ def test_least(tmp_path: Path) -> None:
     ],
 )
 def test_names(name: str, groups: str) -> None:
-    found = incell_xdce.NAMES.fullmatch(name)
+    found = NAMES.fullmatch(name)
     assert found is not None
     assert "|".join(group or "-" for group in found.group(*GROUPS)) == groups
 
@@ -143,7 +146,7 @@ def test_names(name: str, groups: str) -> None:
     ],
 )
 def test_other_names(name: str) -> None:
-    assert incell_xdce.NAMES.fullmatch(name) is None
+    assert NAMES.fullmatch(name) is None
 
 
 # --- what is refused

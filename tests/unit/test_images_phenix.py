@@ -14,7 +14,10 @@ import pytest
 from bpcp.errors import BpcpError, Exit
 from bpcp.images import index as index_files
 from bpcp.images import phenix
+from bpcp.images.presets import PRESETS
 from bpcp.images.record import Image
+
+(NAMES,) = PRESETS["phenix"].names
 
 RECORDED = Path(__file__).parent / "recorded" / "images"
 HARMONY5 = RECORDED / "harmony5" / "Index.idx.xml"
@@ -184,14 +187,14 @@ def test_other_encodings_are_read(tmp_path: Path, encoding: str) -> None:
     ],
 )
 def test_names(name: str, groups: dict[str, str]) -> None:
-    found = phenix.NAMES.fullmatch(name)
+    found = NAMES.fullmatch(name)
     assert found is not None
     assert found.groupdict() == groups
 
 
 @pytest.mark.parametrize("name", ["r01c01f01p01-ch1.tiff.txt", "A01_s1_w1.tif", "r1c1f1p1-ch1.tif"])
 def test_other_names(name: str) -> None:
-    assert phenix.NAMES.fullmatch(name) is None
+    assert NAMES.fullmatch(name) is None
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT as REPO
@@ -12,7 +14,6 @@ from bpcp.errors import Exit
 from bpcp.images.presets import GALLERY, PRESETS, Placer, detect, own, plate_folder
 from bpcp.images.record import Image
 
-GUID = "B9D0B234-C57E-4A13-9664-D2CA89B4E7F8"
 ROOT = "/data/screen"
 
 
@@ -32,97 +33,41 @@ def brief(image: Image | None) -> str:
     )
 
 
-NAMES = [
-    # ImageXpress: plate-inspector's README
-    (
-        "imagexpress",
-        "180706_A01_s5_w1B9D0B234-C57E-4A13-9664-D2CA89B4E7F8.tif",
-        "180706|A01|5|w1||",
-    ),
-    # ImageXpressR's README; the plate's name has a space
-    (
-        "imagexpress",
-        "HCC15691/2015-07-31/4014/val screen_B02_s1_w2D1E11FCC-8DCD-42F5-B2BD-B270F2E9223D.tif",
-        "val screen|B02|1|w2||",
-    ),
-    # JUMP source 8: the GUID begins with a digit
-    ("imagexpress", "HTS_A01_s1_w52C47F0FB-BD5E-465A-8A92-9E2ED9E72A12.tif", "HTS|A01|1|w5||"),
-    ("imagexpress", "P/TimePoint_2/ZStep_3/plate_P24_s10_w1.TIF", "plate|P24|10|w1|3|2"),
-    ("imagexpress", "P/TimePoint_2/ZStep_0/plate_P24_s10_w1.TIF", "plate|P24|10|w1||2"),
-    ("imagexpress", "P/TimePoint_1/A01_s1_w2_z4.tif", "P|A01|1|w2|4|1"),
-    # one site, one wavelength: MetaXpress leaves both out (wrmXpress, "Data organization")
-    ("imagexpress", "P/TimePoint_1/20210819-p01-NJW_A01.TIF", "20210819-p01-NJW|A01||||1"),
-    ("imagexpress", "x_AF48_s1_w1.tif", "x|AF48|1|w1||"),
-    # ImageXpress HCS.ai: fractal-uzh-converters
-    ("imagexpress", "experiment/timepoint1/Cells_v2_t1_C05_s0_w0_z1.tif", "Cells_v2|C05|0|w0|1|1"),
-    ("imagexpress", f"a_b_c_B03_s1_w1{GUID}.tif", "a_b_c|B03|1|w1||"),
-    # Phenix: JUMP sources 3 and 4
-    (
-        "phenix",
-        "BR5867a3__2022-04-29T01_02_16-Measurement 1/Images/r01c01f01p01-ch3sk1fk1fl1.tiff",
-        "BR5867a3|A01|1|3|1|1",
-    ),
-    ("phenix", "P7/Images/r16c24f09p03-ch10sk2fk1fl1.tiff", "P7|P24|9|10|3|2"),
-    # Harmony 7, and images exported with their illumination corrected: scPortrait's reader
-    ("phenix", "P7/Images/r01c02f03p04-ch5t06.tiff", "P7|A02|3|5|4|6"),
-    ("phenix", "P7/Images/flex/flex_r01c02f03p04-ch5t06.tiff", "P7|A02|3|5|4|6"),
-    ("phenix", "P7/Images/flex/flex_r01c02f03p04-ch5sk6fk1fl1.tiff", "P7|A02|3|5|4|6"),
-    # Yokogawa: JUMP sources 2 and 5
-    ("yokogawa", "1053601756/1053601756_A01_T0001F001L01A06Z01C06.tif", "1053601756|A01|1|{C}|1|1"),
-    ("yokogawa", "P01_ADMJUM001_A01_T0001F001L01A06Z01C06.tif", "P01_ADMJUM001|A01|1|{C}|1|1"),
-    # InCell
-    ("incell", "Plate 17/A - 01(fld 1 wv DAPI - DAPI).tif", "Plate 17|A01|1|DAPI - DAPI||"),
-    ("incell", "p/A - 1(fld 1 wv Cy5 - Cy5).tif", "p|A01|1|Cy5 - Cy5||"),
-    ("incell", "p/H - 12(fld 1 z 1- time 1 - 0 ms).tif", "p|H12|1||1|1"),
-    ("incell", "p/N - 6(fld 1- time 1 - 22858 ms).tif", "p|N06|1|||1"),
-    ("incell", "p/F - 001(fld 01 wv TL-Brightfield - DAPI).tif", "p|F01|1|TL-Brightfield - DAPI||"),
-    ("incell", "p/A - 01(fld 1 wv Green - dsRed z 3).tif", "p|A01|1|Green - dsRed|3|"),
-    ("incell", "p/B - 02(fld 01 wv Blue - FITC - time 01 - 0 ms).tif", "p|B02|1|Blue - FITC||1"),
-    ("incell", "p/B - 4(fld 1 wv CFP - CFP- time 3 - 600000 ms).tif", "p|B04|1|CFP - CFP||3"),
-    # Cellomics
-    (
-        "cellomics",
-        "MFGTMP-PC_170319090001/MFGTMP-PC_170319090001_A01f00d0.C01",
-        "MFGTMP-PC_170319090001|A01|0|d0||",
-    ),
-    ("cellomics", "MFGTMP_140206180002_A01f00d0.TIF", "MFGTMP_140206180002|A01|0|d0||"),
-    ("cellomics", "AS_09125_050116030001_D03f00d2.tif", "AS_09125_050116030001|D03|0|d2||"),
-    ("cellomics", "x_H12f013d1.DIB", "x|H12|13|d1||"),
-    # the Gallery's folders, with each of the instruments that JUMP's sources used
-    (
-        "gallery",
-        "cpg0016-jump/source_4/images/2021_04_26_Batch1/images/"
-        "BR00117035__2021-05-02T16_02_51-Measurement1/Images/r01c01f01p01-ch7sk1fk1fl1.tiff",
-        "BR00117035|A01|1|7|1|1|Source=source_4|Batch=2021_04_26_Batch1",
-    ),
-    (
-        "gallery",
-        "source_8/images/J1/images/A1170383/Images/"
-        "HTS_A01_s1_w33EFC51B3-6F57-4273-AFE3-BAA0781C8ACF.tif",
-        "A1170383|A01|1|w3|||Batch=J1",
-    ),
-    (
-        "gallery",
-        "images/20210607_Batch_2/images/1053601756/1053601756_A01_T0001F001L01A06Z01C06.tif",
-        "1053601756|A01|1|{C}|1|1|Batch=20210607_Batch_2",
-    ),
-]  # fmt: skip
+EXAMPLES = [
+    (preset.name, path)
+    for preset in PRESETS.values()
+    for path in preset.examples
+    if preset.thumbnail is None or not preset.thumbnail.search(path)
+]
 
 
-@pytest.mark.parametrize(("preset", "path", "wanted"), NAMES)
-def test_a_name_that_an_instrument_wrote_is_read(preset: str, path: str, wanted: str) -> None:
-    image = placed(preset, path)
-    assert image is not None
-    assert brief(image) == wanted.replace("{C}", image.channel)
-    if "{C}" in wanted:
-        assert int(image.channel) == 6
-    assert f"{image.folder}/{image.file}" == f"{ROOT}/{path}"
-
-
-@pytest.mark.parametrize(("preset", "path", "wanted"), NAMES)
-def test_detect_finds_the_preset_of_each_name(preset: str, path: str, wanted: str) -> None:
-    del wanted
+@pytest.mark.parametrize(("preset", "path"), EXAMPLES)
+def test_detect_finds_the_preset_of_each_example(preset: str, path: str) -> None:
     assert detect(files(path), ROOT, []).name == preset
+
+
+@pytest.mark.parametrize(("preset", "path"), EXAMPLES)
+def test_no_other_preset_takes_an_example(preset: str, path: str) -> None:
+    # the gallery's images are of any instrument, and are told by their folders
+    others = {one.name for one in PRESETS[preset].includes}
+    takes = {name for name in PRESETS if placed(name, path) is not None}
+    assert takes - others == {preset}
+
+
+def test_images_of_two_instruments_are_not_taken_for_those_of_one() -> None:
+    firsts = {name: files(PRESETS[name].example)[0] for name in PRESETS if name != "gallery"}
+    for (one, first), (other, second) in itertools.combinations(firsts.items(), 2):
+        error = refused(
+            Exit.MALFORMED_INPUT,
+            "what named these images?",
+            lambda sample: detect(sample, ROOT, []),
+            [first, second] * 4,
+        )
+        assert f"{one} fits 50%" in str(error) and f"{other} fits 50%" in str(error)
+
+
+def test_each_preset_names_its_source() -> None:
+    assert [preset.name for preset in PRESETS.values() if not preset.sources] == []
 
 
 @pytest.mark.parametrize(
@@ -142,20 +87,10 @@ def test_other_names_fit_no_preset(name: str) -> None:
     assert [p for p in PRESETS if placed(p, f"images/b/images/p/{name}") is not None] == []
 
 
-def test_each_preset_reads_its_own_example() -> None:
-    for preset in PRESETS.values():
-        assert brief(placed(preset.name, preset.example))
-
-
-def test_the_guide_and_the_help_know_each_preset() -> None:
-    guide = (REPO / "docs" / "images.md").read_text(encoding="utf-8")
+def test_the_help_names_each_preset() -> None:
     header = (REPO / "bin" / "bpcp-images").read_text(encoding="utf-8")
-    rows = [line.split(" | ") for line in guide.splitlines() if line.startswith("| `")][1:]
-    assert [row[0].strip("| `") for row in rows] == list(PRESETS)
-    for name, row in zip(PRESETS, rows, strict=True):
-        example = re.findall("`([^`]+)`", row[2])[0]
-        assert brief(placed(name, example))
-        assert re.search(rf"^# +(?:--preset NAME +)?{name} ", header, re.MULTILINE)
+    listed = header.partition("--preset NAME ")[2].partition("--regex")[0]
+    assert re.findall(r"[a-z][\w-]+", listed.partition(":")[2].partition(";")[0]) == list(PRESETS)
 
 
 def test_a_source_inside_the_gallery_is_still_the_gallery() -> None:
@@ -179,15 +114,17 @@ def test_nine_of_ten_are_enough_and_eight_are_not() -> None:
     assert "--regex" in error.todo and "--preset imagexpress|phenix" in error.todo
 
 
-def test_names_of_two_presets_are_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    twin = own(r"_(?P<well>A01)_s(?P<site>\d)")
-    monkeypatch.setitem(PRESETS, "twin", twin)
+def test_of_presets_that_fit_the_users_goes_first_and_two_are_not_guessed() -> None:
+    twin = replace(PRESETS["imagexpress"], name="twin")
+    mine = replace(twin, name="mine", users=True)
+    sample = files("p_A01_s1_w1.tif")
     error = refused(
         Exit.MALFORMED_INPUT,
-        "several presets: imagexpress and regex",
-        lambda: detect(files("p_A01_s1_w1.tif"), ROOT, []),
+        "several presets: imagexpress and twin",
+        lambda: detect(sample, ROOT, [], {**PRESETS, "twin": twin}),
     )
     assert error.todo == "--preset NAME"
+    assert detect(sample, ROOT, [], {**PRESETS, "twin": twin, "mine": mine}) is mine
 
 
 def test_an_index_decides_where_names_do_not() -> None:
@@ -318,7 +255,8 @@ def test_an_index_gives_the_plate_unless_the_folder_must() -> None:
 
 def test_no_preset_takes_long_for_a_long_name() -> None:
     # a name on which an expression could go back and forth for ever
-    name = "A01_" * 200 + "s1_w1"
-    for preset in PRESETS.values():
-        for pattern in preset.names:
-            assert not re.fullmatch(pattern, name)
+    for part in ("A01_", "a--", "a - ", "_1", "W0001", "i3t001", "-1_", "x_MMStack_", "Channel"):
+        name = part * 200 + "s1_w1"
+        for preset in PRESETS.values():
+            for pattern in preset.names:
+                assert not re.fullmatch(pattern, name)

@@ -14,7 +14,10 @@ import pytest
 
 from bpcp.errors import BpcpError, Exit
 from bpcp.images import yokogawa
+from bpcp.images.presets import PRESETS
 from bpcp.images.record import Image
+
+(NAMES,) = PRESETS["yokogawa"].names
 
 RECORDED = Path(__file__).parent / "recorded" / "images"
 CV8000 = RECORDED / "cv8000" / "MeasurementData.mlf"
@@ -87,7 +90,7 @@ def test_a_measurement() -> None:
 
 def test_names_and_index_agree() -> None:
     for image in yokogawa.read(CV8000).images:
-        found = yokogawa.NAMES.fullmatch(image.file)
+        found = NAMES.fullmatch(image.file)
         assert found is not None
         assert (found["plate"], found["well"]) == (image.plate, image.well)
         numbers = [str(int(found[group])) for group in ("site", "channel", "z", "t")]
@@ -298,7 +301,7 @@ def test_channels_that_nothing_tells_apart(tmp_path: Path) -> None:
     ],
 )
 def test_names(name: str, groups: tuple[str, ...]) -> None:
-    found = yokogawa.NAMES.fullmatch(name)
+    found = NAMES.fullmatch(name)
     assert found is not None
     assert found.group("plate", "well", "t", "site", "z", "channel") == groups
 
@@ -315,7 +318,7 @@ def test_names(name: str, groups: tuple[str, ...]) -> None:
     ],
 )
 def test_other_names(name: str) -> None:
-    assert yokogawa.NAMES.fullmatch(name) is None
+    assert NAMES.fullmatch(name) is None
 
 
 # --- what is refused
