@@ -11,6 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from bpcp import cellprofiler, imagelist, pipeline, plugins, widths
+from bpcp.check.code import refuse_code
 from bpcp.check.modules import REVISIONS, skipping_flags
 from bpcp.database import file as database
 from bpcp.database import width
@@ -56,9 +57,11 @@ def read(path: Path, plugins_directory: Path | None = None) -> Pipeline:
     Raises
     ------
     BpcpError
-        As `pipeline.read`; 69 where CellProfiler is missing.
+        As `pipeline.read`; 65 where loading it would run code of the file; 69 where CellProfiler is
+        missing.
     """
     pipe = pipeline.read(Path(os.path.abspath(path)))  # noqa: PTH100 -- as locate does
+    refuse_code(pipe)
     blocks = pipe.content.blocks
     todays = all(REVISIONS.get(block.name) == block.revision for block in blocks)
     # a file that does not end with a line may be cut off, which the number of settings tells

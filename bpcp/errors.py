@@ -7,8 +7,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import IntEnum
-from typing import NoReturn
+from io import UnsupportedOperation
+from pathlib import Path
+from typing import Any, NoReturn, TextIO, cast
 
 
 class Exit(IntEnum):
@@ -56,11 +59,51 @@ def _name(command: str) -> str:
     return f"./{command}" if command.endswith(".sh") else f"bpcp {command}"
 
 
+class _ForPeople:
+    """A stream that people read: what can't be written to it is lost, and no more comes of it.
+
+    Its reader may be gone, or the disk that it goes to full; that must not decide about a run.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            _discard(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            _discard(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what a stream still holds, and all that follows, go nowhere."""
+    with suppress(UnsupportedOperation), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _shield_streams() -> None:
+    """Let stderr, and stdout where it goes to the same place, never fail."""
+    with suppress(UnsupportedOperation):
+        if os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno()):
+            sys.stdout = cast("TextIO", _ForPeople(sys.stdout))
+    sys.stderr = cast("TextIO", _ForPeople(sys.stderr))
+
+
 def run_main(command: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run `main` on the command line and exit; a user's mistake never shows a traceback."""
+    _shield_streams()
     try:
         code = main(sys.argv[1:])
-        sys.stdout.flush()
     except BpcpError as error:
         print(f"{_name(command)}: {error}", file=sys.stderr)
         if error.todo:
@@ -69,20 +112,30 @@ def run_main(command: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # the reader of a pipe (head, less) has seen enough; nothing may be left to flush at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # the reader of a pipe (head, less) has seen enough
         code = Exit.OK
     except PermissionError as error:
         print(f"{_name(command)}: no permission: {error.filename}", file=sys.stderr)
         code = Exit.NO_PERMISSION
     except OSError as error:
-        # a full disk, a folder that went away: the machine's trouble, not a bug
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{_name(command)}: {where}{error.strerror}", file=sys.stderr)
-        print("  → make room or mend the folder, then run the same command again", file=sys.stderr)
-        code = Exit.CANNOT_CREATE
+        code = _of_the_machine(command, error)
     except Exception:
         traceback.print_exc()
         print(f"{_name(command)}: this is a bug in bpcp; please report it", file=sys.stderr)
         code = Exit.BUG
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would fail on it once more, and end with 120
+        _discard(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            code = code or _of_the_machine(command, error)
     sys.exit(int(code))
+
+
+def _of_the_machine(command: str, error: OSError) -> Exit:
+    """Say what the machine can't do: a full disk, a folder that went away."""
+    where = f"{error.filename}: " if error.filename else ""
+    print(f"{_name(command)}: {where}{error.strerror}", file=sys.stderr)
+    print("  → make room or mend the folder, then run the same command again", file=sys.stderr)
+    return Exit.CANNOT_CREATE

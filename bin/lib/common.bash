@@ -1,6 +1,11 @@
 # What the bash commands share: where things are, help from a file's header,
 # messages, and the way into the Python package. Sourced, never run.
 
+# a program that opens a file must not find it where its output goes
+[[ -e /proc/self/fd/0 ]] || exec </dev/null
+[[ -e /proc/self/fd/1 ]] || exec >/dev/null
+[[ -e /proc/self/fd/2 ]] || exec 2>/dev/null
+
 BPCP_ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 BPCP_VENV=${BPCP_VENV:-$BPCP_ROOT/.venv}
 export BPCP_ROOT BPCP_VENV
@@ -37,15 +42,17 @@ bpcp_version() {
   sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$BPCP_ROOT/bpcp/__init__.py"
 }
 
-# say TEXT... -- prints a line for people, on stderr
+# say TEXT... -- prints a line for people, on stderr; that nobody reads it, or it can't be written,
+# ends nothing
 say() {
-  printf '%s\n' "$*" >&2
+  trap : PIPE
+  printf '%s\n' "$*" >&2 2>/dev/null || exec 2>/dev/null
 }
 
 # die CODE WHAT [TODO] -- says what is wrong and what to do next, and exits with CODE
 die() {
-  printf '%s: %s\n' "${BPCP_NAME:-$(basename -- "$0" | sed 's/^bpcp-/bpcp /')}" "$2" >&2
-  [[ -n ${3:-} ]] && printf '  → %s\n' "$3" >&2
+  say "${BPCP_NAME:-$(basename -- "$0" | sed 's/^bpcp-/bpcp /')}: $2"
+  [[ -z ${3:-} ]] || say "  → $3"
   exit "$1"
 }
 

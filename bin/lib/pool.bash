@@ -229,10 +229,7 @@ stop_pool() {
       signal_pool HUP
       # a progress line, and ^C, may stand there
       [[ -z $TERMINAL ]] || line=$'\n'
-      # whoever read this may be gone; that must not end the rest
-      trap : PIPE
-      say "${line}stopping: $(running_chunks) $GRACE_S s to finish; Ctrl-C again ends them at once" ||
-        exec 2>/dev/null
+      say "${line}stopping: $(running_chunks) $GRACE_S s to finish; Ctrl-C again ends them at once"
       ;;
     grace) end_pool ;;
     *) kill_pool ;;

@@ -146,22 +146,26 @@ def _quarantine(checked: Checked, *, wanted: bool) -> str:
 def main(argv: Sequence[str]) -> int:
     """Check a dataset and a pipeline."""
     # this file is read again by each process that looks at images, which need none of these
-    from bpcp import engine
+    from bpcp import engine, pipeline
     from bpcp.check import about
     from bpcp.check.all import Asked, run
+    from bpcp.check.code import of_code
     from bpcp.check.progress import Progress
-    from bpcp.pipeline import mended
 
     args = parse(argv)
     workspace = locate(args.dataset or _NO_DATASET, args.pipeline)
     settings = _settings(args, workspace)
-    pipe = engine.read(args.pipeline, settings.plugins)
+    pipe = pipeline.read(args.pipeline.absolute())
+    may_load = not any(of_code(pipe))
+    if may_load:
+        pipe = engine.read(args.pipeline, settings.plugins)
     progress = Progress()
     shows = sys.stderr.isatty() and not args.quiet
     asked = Asked(
         files=not args.no_images,
         deep=args.deep,
         mend=not args.no_fix,
+        load=may_load,
         alone=not args.dataset,
         told=progress.told if shows else None,
     )
@@ -172,7 +176,7 @@ def main(argv: Sequence[str]) -> int:
     code = checked.exit(quarantine=args.quarantine)
     # by itself, it is told as a run takes it
     mends = [m for finding in checked.findings for m in finding.mends] if asked.alone else []
-    ready = mended(pipe, mends)
+    ready = pipeline.mended(pipe, mends)
     for stream in (sys.stdout, sys.stderr):
         # a name that is no text must not end a check; these two are always text streams
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

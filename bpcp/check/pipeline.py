@@ -16,6 +16,7 @@ from bpcp import binding, imagelist
 from bpcp.beside import Places
 from bpcp.check import (
     broken,
+    code,
     databases,
     loading,
     names,
@@ -97,10 +98,10 @@ NO_TABLES = Code(
     "pipeline-no-tables", Severity.NOTE, "no tables are exported, so little can be checked"
 )
 CODES: tuple[Code, ...] = (
-    *whole.CODES, NO_LOADER, MANY_LOADERS, *loading.CODES, *broken.CODES, ROW_RANGE, BATCH_FILES,
-    INTERACTIVE, VOLUMES, *names.CODES, *places.CODES, *saving.CODES, *spreadsheets.CODES, DATABASE,
-    *databases.CODES, *servers.CODES, AGGREGATES, CROP_FIRST, GROUPS, DIGITS, NUMBERS,
-    *skipping.CODES, OVERWRITE, PREFIX, NO_TABLES,
+    *code.CODES, *whole.CODES, NO_LOADER, MANY_LOADERS, *loading.CODES, *broken.CODES, ROW_RANGE,
+    BATCH_FILES, INTERACTIVE, VOLUMES, *names.CODES, *places.CODES, *saving.CODES,
+    *spreadsheets.CODES, DATABASE, *databases.CODES, *servers.CODES, AGGREGATES, CROP_FIRST,
+    GROUPS, DIGITS, NUMBERS, *skipping.CODES, OVERWRITE, PREFIX, NO_TABLES,
 )  # fmt: skip
 
 _PLACE = re.compile(r"module (\d+), (\w+)")
@@ -133,7 +134,7 @@ def of_pipeline(
     list of Finding
         The worst first, and in the pipeline's order.
     """
-    found = list(whole.of_whole(pipe))
+    found = [*code.of_code(pipe), *whole.of_whole(pipe)]
     if not pipe.written.every:
         return found
     is_cut = any(f.code is whole.CUT_OFF for f in found)

@@ -74,8 +74,8 @@ def test_modules_that_can_not_process_volumes(volumes: str, count: int) -> None:
 def test_each_code_has_a_section_in_the_docs_and_a_test_that_names_it() -> None:
     docs = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8").split("## Pipeline")[1]
     tests = Path(__file__).read_text(encoding="utf-8")
-    for other in ("loading", "probe", "saving", "mysql"):
-        name = f"test_check_{other}.py" if other == "loading" else f"test_{other}.py"
+    for other in ("code", "loading", "probe", "saving", "mysql"):
+        name = f"test_check_{other}.py" if other in ("code", "loading") else f"test_{other}.py"
         tests += Path(__file__).with_name(name).read_text(encoding="utf-8")
     names = [code.name for code in CODES]
     assert len(set(names)) == len(names)
