@@ -63,8 +63,10 @@ class _Forms:
         if image is not None:
             values = tuple(getattr(image, role) for role in _ROLES)
             well = "" if plates.row_and_column(image.well) else image.well
-            for text in filter(None, (image.plate, well, image.channel)):
-                form = form.replace(text, "\0")
+            for text in (image.plate, well, image.channel):
+                # numbers are alike below
+                if text and not text.isdecimal():
+                    form = form.replace(text, "\0")
         form = _NUMBER.sub("0", _WORD.sub("a", _GUID.sub("\1", form)))
         key = (form, tuple(map(bool, values)))
         if len(self.known) >= _MOST and key not in self.known:

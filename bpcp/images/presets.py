@@ -150,7 +150,7 @@ def detect(
     raise NoPreset(
         Exit.MALFORMED_INPUT,
         f"what named these images? {tried}; names are:{shown}",
-        f"--preset {'|'.join(among)}, or --regex with {_HOW}",
+        f"--preset NAME, of those in bpcp images --help; or --regex with {_HOW}",
     )
 
 

@@ -257,3 +257,14 @@ def test_no_folder_is_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_texts_are_cut_in_their_middle(text: str, room: int, wanted: str) -> None:
     assert cut(text, room) == wanted
     assert width(wanted) <= room
+
+
+def test_names_that_differ_in_numbers_alone_are_one_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for row, col, site, channel in itertools.product((1, 2), (1, 2, 11), (1, 2), (1, 2)):
+        at = f"P7/Images/r{row:02}c{col:02}f{site:02}p01-ch{channel}sk1fk1fl1.tiff"
+        touch(tmp_path / at)
+    lines = told(capsys, tmp_path, "--explain")
+    (form,) = [line for line in lines if line.startswith("   ")]
+    assert form.startswith("   24  P7     A01   1     1        1  1  P7/Images/r01c01f01")

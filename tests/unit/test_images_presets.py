@@ -111,7 +111,7 @@ def test_nine_of_ten_are_enough_and_eight_are_not() -> None:
         lambda: detect(files(*good[:8], "overview.tif", "x y.tif"), ROOT, []),
     )
     assert "'p_A01_s1_w1.tif'" in str(error) and "'x y.tif'" in str(error)
-    assert "--regex" in error.todo and "--preset imagexpress|phenix" in error.todo
+    assert "--regex" in error.todo and "--preset NAME, of those in bpcp images --help" in error.todo
 
 
 def test_of_presets_that_fit_the_users_goes_first_and_two_are_not_guessed() -> None:
