@@ -246,7 +246,8 @@ def _prepared(
     if images is None:
         return None
     try:
-        images = selection.rebase(images, pipe, settings.input_folder or settings.root)
+        base = settings.input_folder or settings.root
+        images = selection.rebase(images, pipe, base, settings.moved)
     except BpcpError as error:
         findings.append(Finding(BASE_FOLDER, pipe.path.name, str(error), error.todo))
         return None
