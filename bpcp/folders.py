@@ -26,7 +26,7 @@ from bpcp.errors import BpcpError, Exit
 
 FOLDERS = ("PathName_", "ObjectsPathName_")
 ADDRESSES = ("URL_", "ObjectsURL_")
-_FILES = ("FileName_", "ObjectsFileName_")
+FILES = ("FileName_", "ObjectsFileName_")
 
 _DRIVE = re.compile(r"[/\\]*([A-Za-z]:)(?![^/\\])")
 # Three slashes begin a file: URL's path of no server.
@@ -211,7 +211,7 @@ class Moved:
         changes = [
             (i, name, at.get(name.replace("FileName_", "PathName_", 1)))
             for name, i in at.items()
-            if name.startswith((*FOLDERS, *ADDRESSES, *_FILES))
+            if name.startswith((*FOLDERS, *ADDRESSES, *FILES))
         ]
         # most rows name one of a few folders
         known: dict[str, str] = {}
@@ -219,7 +219,7 @@ class Moved:
             cells = list(row)
             for i, name, folder in changes:
                 cell = row[i]
-                if name.startswith(_FILES):
+                if name.startswith(FILES):
                     cells[i], done = self._applied(cell)
                     if not done and "\\" in cell and folder is not None:
                         done = self._applied(row[folder])[1]

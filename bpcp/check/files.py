@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +19,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from bpcp import imagelist
-from bpcp.check import look
+from bpcp.check import elsewhere, look
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.look import Looked
 from bpcp.errors import BpcpError, Exit
@@ -186,7 +187,8 @@ def of_files(images: ImageList, root: Path, how: How | None = None) -> tuple[lis
     looked = dict(zip(here, _look_at(here, how), strict=True))
     unsure = {name: seen for name, seen in looked.items() if seen.fault in look.UNSURE}
     findings += _second_opinion(unsure, how, used, images)
-    findings += _faults({n: seen for n, seen in looked.items() if seen.certain}, used, images)
+    certain = {n: seen for n, seen in looked.items() if seen.certain}
+    findings += _faults(certain, used, images, root)
     odd: dict[str, list[str]] = defaultdict(list)
     for name, seen in looked.items():
         if not seen.fault and not seen.kind:
@@ -305,7 +307,7 @@ def _second_opinion(
 
 
 def _faults(
-    looked: Mapping[str, Looked], used: Mapping[str, _Used], images: ImageList
+    looked: Mapping[str, Looked], used: Mapping[str, _Used], images: ImageList, root: Path
 ) -> Iterator[Finding]:
     """Name each bad file; a folder that is not there is one finding for all its files."""
     there = _Folders()
@@ -314,7 +316,7 @@ def _faults(
     for name, seen in looked.items():
         if not seen.fault:
             continue
-        folder = os.path.dirname(name)  # noqa: PTH120 -- for each of many files
+        folder = elsewhere.folder_of(name, root)
         if seen.fault != look.MISSING:
             code, remedy = _FAULTS[seen.fault]
             yield _finding(code, name, seen.said, remedy, used[name], images)
@@ -327,10 +329,11 @@ def _faults(
             lacking[folder] += 1
             folders[folder].channels.update(used[name].channels)
             folders[folder].rows.update(used[name].rows)
+    remedies = elsewhere.remedies(list(folders), root)
     for folder, use in folders.items():
         files = "1 file" if lacking[folder] == 1 else f"{lacking[folder]:,} files"
-        remedy = "mount or copy it, or mend the list; PATHNAME_BASENAME is where folders start"
-        yield _finding(MISSING, folder, f"no such folder, for {files}", remedy, use, images)
+        what = f"no such folder, for {files}"
+        yield _finding(MISSING, folder, what, remedies[folder], use, images)
 
 
 def _odd_headers(
@@ -368,8 +371,8 @@ class _Folders:
 
 
 def _plain(name: str) -> str:
-    """Give a name without what lists get wrong: case, spaces at its ends, %20."""
-    return unquote(name).strip().casefold()
+    """Give a name without what lists get wrong: case, spaces at its ends, %20, a Mac's umlauts."""
+    return unicodedata.normalize("NFC", unquote(name)).strip().casefold()
 
 
 def _differing(images: ImageList, root: Path, looked: Mapping[str, Looked]) -> Iterator[Finding]:
