@@ -74,6 +74,18 @@ def called(name: str, root: Path) -> str:
     return (own.lstrip("/") if _DRIVE.match(own) else own) if is_windows(own) else ""
 
 
+def lasting(column: str, cell: str) -> str:
+    """Give what a column's cell holds that --map does not change: of files, their names."""
+    if column.startswith(FOLDERS):
+        return ""
+    if column.startswith(ADDRESSES):
+        return _SEPARATORS.split(unquote(cell))[-1]
+    if column.startswith(FILES):
+        parts = _SEPARATORS.split(cell)
+        return parts[-1] if cell.startswith("/") or is_windows(cell) else "/".join(parts)
+    return cell
+
+
 def common(folders: Sequence[str]) -> str:
     """Give the folder that all folders of one machine are, or lie in; "" where there is none."""
     first = folders[0]
@@ -107,7 +119,7 @@ class _Rule:
         if drive:
             top, path = rf"[/\\]*{drive[1]}", path[drive.end() :]
         elif server:
-            top = r"[/\\]{2,}"
+            top = r"(?:[/\\]{2}|[/\\]{4,})"
         elif path.startswith("/"):
             top = "/+"
         parts = [_any_form(part) for part in re.split(separator, path) if part]
@@ -233,7 +245,7 @@ class Moved:
             yield tuple(cells)
 
     def idle(self, paths: Iterable[str]) -> list[str]:
-        """Say which maps fit none of the paths and URLs, each with the one that is most like it."""
+        """Say which maps fit none of the paths and URLs, each with the most similar of these."""
         left = {old: _Rule.of(old, new) for old, new in self.maps}
         shown: dict[str, str] = {}
         for path in paths:
@@ -245,7 +257,7 @@ class Moved:
         if not shown:
             return []
         return [
-            f"--map {shlex.quote(old)} fits no path, such as"
+            f"--map {shlex.quote(old)} fits no path; the most similar is"
             f" {max(shown.values(), key=lambda path: _alike(path, old))}"
             for old in left
         ]

@@ -187,7 +187,8 @@ def _unused(workspace: Workspace, pipe: Pipeline, images: ImageList, settings: S
     used = {name for row in images.rows for _, name in imagelist.files(images.header, row, root)}
     listed = read_files(workspace.file_list, root, settings.moved)
     names = [imagelist.files(("URL_",), (name,), root)[0][1] for name in listed]
-    left = [name for name in names if name not in used]
+    # CreateBatchFiles writes a slash for a backslash
+    left = [name for name in names if not used & {name, name.replace("\\", "/")}]
     if not left:
         return ""
     said = (

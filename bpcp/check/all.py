@@ -323,4 +323,5 @@ def _how(
         listed=remote,
         in_bucket=lambda name: name in names and source.find(name, root) is not None,
         ask=engine.unreadable,
+        moved=settings.moved,
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bpcp import folders
+from bpcp.folders import Moved
 
 
 def folder_of(name: str, root: Path) -> str:
@@ -27,13 +28,16 @@ def folder_of(name: str, root: Path) -> str:
     return os.path.dirname(name)  # noqa: PTH120 -- for each of many files
 
 
-def remedies(missing: Sequence[str], root: Path) -> dict[str, str]:
+def remedies(missing: Sequence[str], root: Path, moved: Moved) -> dict[str, str]:
     """Say what to do about each of some folders that are not here, as `folder_of` gives them."""
+    mapped = tuple(f"{new}/" for _, new in moved.maps)
     found: dict[str, str] = {}
     alike: dict[str, list[str]] = defaultdict(list)
     for folder in missing:
         top = _missing_top(folder)
-        if folder == str(root) or folder.startswith(f"{root}/"):
+        if f"{folder}/".startswith(mapped):
+            found[folder] = "mount or copy it, or correct the folder that --map gives"
+        elif folder == str(root) or folder.startswith(f"{root}/"):
             found[folder] = (
                 "mount or copy it, or mend the list; PATHNAME_BASENAME is where folders start"
             )
@@ -41,14 +45,12 @@ def remedies(missing: Sequence[str], root: Path) -> dict[str, str]:
             alike[top.casefold()].append(folder)
         else:
             found[folder] = (
-                f"mount or copy it, or mend the list; or --map {shlex.quote(top)}=FOLDER, where it"
-                " is called FOLDER here"
+                "mount or copy it, or mend the list; or name its folder on this machine:"
+                f" --map {shlex.quote(top)}=FOLDER"
             )
     for same in alike.values():
         old = shlex.quote(folders.common(same))
-        found.update(
-            dict.fromkeys(same, f"--map {old}=FOLDER, by what it is called here; or copy it")
-        )
+        found.update(dict.fromkeys(same, f"name its folder on this machine: --map {old}=FOLDER"))
     return found
 
 

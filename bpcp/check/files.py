@@ -23,6 +23,7 @@ from bpcp.check import elsewhere, look
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.look import Looked
 from bpcp.errors import BpcpError, Exit
+from bpcp.folders import NOWHERE, Moved
 from bpcp.imagelist import ImageList
 from bpcp.limits import read_limits
 
@@ -120,6 +121,8 @@ class How:
         Whether sizes and depths should agree; not where a list does not say what is what.
     ask : callable, optional
         Asks CellProfiler's own reader about files, as `engine.unreadable` does.
+    moved : Moved
+        Folders that are elsewhere on this machine; the list names them as they are here.
     """
 
     deep: bool = False
@@ -129,6 +132,7 @@ class How:
     in_bucket: Callable[[str], bool] | None = None
     compare: bool = True
     ask: Callable[[Sequence[str]], Mapping[str, str] | None] | None = None
+    moved: Moved = NOWHERE
 
 
 @dataclass
@@ -188,7 +192,7 @@ def of_files(images: ImageList, root: Path, how: How | None = None) -> tuple[lis
     unsure = {name: seen for name, seen in looked.items() if seen.fault in look.UNSURE}
     findings += _second_opinion(unsure, how, used, images)
     certain = {n: seen for n, seen in looked.items() if seen.certain}
-    findings += _faults(certain, used, images, root)
+    findings += _faults(certain, used, images, root, how)
     odd: dict[str, list[str]] = defaultdict(list)
     for name, seen in looked.items():
         if not seen.fault and not seen.kind:
@@ -307,7 +311,11 @@ def _second_opinion(
 
 
 def _faults(
-    looked: Mapping[str, Looked], used: Mapping[str, _Used], images: ImageList, root: Path
+    looked: Mapping[str, Looked],
+    used: Mapping[str, _Used],
+    images: ImageList,
+    root: Path,
+    how: How,
 ) -> Iterator[Finding]:
     """Name each bad file; a folder that is not there is one finding for all its files."""
     there = _Folders()
@@ -329,7 +337,7 @@ def _faults(
             lacking[folder] += 1
             folders[folder].channels.update(used[name].channels)
             folders[folder].rows.update(used[name].rows)
-    remedies = elsewhere.remedies(list(folders), root)
+    remedies = elsewhere.remedies(list(folders), root, how.moved)
     for folder, use in folders.items():
         files = "1 file" if lacking[folder] == 1 else f"{lacking[folder]:,} files"
         what = f"no such folder, for {files}"
