@@ -71,7 +71,10 @@ def called(name: str, root: Path) -> str:
         As `imagelist.files` gives it: what Linux does not know to be absolute lies below `root`.
     """
     own = name.removeprefix(f"{root}/")
-    return (own.lstrip("/") if _DRIVE.match(own) else own) if is_windows(own) else ""
+    if not is_windows(own):
+        return ""
+    own = own.lstrip("/") if _DRIVE.match(own) else own
+    return own.replace("/", "\\") if "\\" in own else own
 
 
 def lasting(column: str, cell: str) -> str:

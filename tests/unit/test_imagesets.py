@@ -142,6 +142,24 @@ def test_a_pipeline_that_was_saved_with_its_list_needs_no_other(
     assert maker.text.endswith(f"\n\n{listed}") and "CreateBatchFiles:[module_num:2" in maker.text
 
 
+@pytest.mark.usefixtures("maker")
+def test_a_path_is_mapped_once(plate: Screen) -> None:
+    found = of_run(plate, moved=moved_of(["/lab=/lab/new"]))
+    folders = [row[found.images.header.index("PathName_DNA")] for row in found.images.rows]
+    assert folders[2] == f"/lab/new/{HOSTILE}"
+
+
+def test_the_list_of_a_pipeline_is_mapped(plate: Screen, maker: Maker) -> None:
+    plate.workspace.file_list.unlink()
+    listed = '"Version":"1","PlaneCount":"1"\n"URL","Series","Index","Channel"\n'
+    listed += '"file:///E:/lab/a.tif",,,\n'
+    head = HEAD + "ModuleCount:1\nHasImagePlaneDetails:True\n"
+    plate.pipeline.write_text(f"{head}{NAMES}\n{listed}")
+    questions = {of_run(plate, moved=moved_of([m])).made for m in (r"E:\lab=/x", r"E:\lab=/y")}
+    assert maker.asked == [["/x/a.tif"], ["/y/a.tif"]]
+    assert len({made.question for made in questions if made}) == 2
+
+
 def test_a_batch_file_is_made_once_and_kept(
     plate: Screen, maker: Maker, capsys: pytest.CaptureFixture[str]
 ) -> None:
