@@ -11,7 +11,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bpcp import batch, beside, cellprofiler, filelist, folders, imagelist, mend, plugins, selection
+from bpcp import (
+    batch,
+    beside,
+    cellprofiler,
+    elsewhere,
+    filelist,
+    folders,
+    imagelist,
+    mend,
+    plugins,
+    selection,
+)
 from bpcp.database import empty
 from bpcp.database import file as database
 from bpcp.errors import BpcpError, Exit
@@ -399,6 +410,12 @@ def _make(
             Exit.MALFORMED_INPUT,
             f"CellProfiler makes no image set of {source.what} with {pipe.path}"
             + ("" if made.is_file() else f": {why}"),
-            "open both in CellProfiler: Images and NamesAndTypes show which files are left out",
+            elsewhere.of_windows(source.files or _own_files(program, text), settings.root)
+            or "open both in CellProfiler: Images and NamesAndTypes show which files are left out",
         )
     return made
+
+
+def _own_files(program: Path, text: str) -> list[str]:
+    """List the files that a program holds itself; its pipeline's text may, too."""
+    return filelist.in_project(program) if program.suffix == ".cpproj" else filelist.in_text(text)

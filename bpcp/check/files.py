@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from bpcp import imagelist
-from bpcp.check import elsewhere, look
+from bpcp import elsewhere, imagelist
+from bpcp.check import look
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.look import Looked
 from bpcp.errors import BpcpError, Exit

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from bpcp import elsewhere
 from bpcp.beside import ABSOLUTE, BELOW_IN, BELOW_OUT, ELSEWHERE, IN, OUT, Folder, Places
-from bpcp.check import elsewhere
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.modules import INPUT_FILES, OUTPUT_FOLDERS, REVISIONS, active, holds, place
 from bpcp.errors import Exit

@@ -67,7 +67,8 @@ def test_lists_of_paths_and_of_urls(
 ) -> None:
     files = images(tmp_path)
     with_list(moved, [elsewhere(path, tmp_path, start) for path in files])
-    said = moved.run("--map", f"{start}x=/q", expect=66)
+    # the pipeline finds no metadata in a name that holds all folders
+    said = moved.run("--map", f"{start}x=/q", expect=65 if "\\" in start else 66)
     assert "fits no path; the most similar is" in said
     assert "--map " in said.partition("→")[2], "the remedy names it"
     assert "12 of 12 image sets" in moved.run("--map", f"{start}={tmp_path / HERE}")

@@ -276,6 +276,22 @@ def test_a_batch_file_without_image_sets_is_no_image_set(plate: Screen, maker: M
     refused(Exit.MALFORMED_INPUT, "makes no image set of 4 files", of_run, plate)
 
 
+def test_where_windows_paths_make_no_image_set_the_map_is_named(
+    plate: Screen, maker: Maker
+) -> None:
+    maker.none = True
+    for line in (r"E:\lab\p1\a.tif", "file:///E:/lab/p1/a.tif"):
+        plate.workspace.file_list.write_text(line)
+        error = refused(Exit.MALFORMED_INPUT, "makes no image set of 1 file", of_run, plate)
+        assert error.todo.startswith("name its folder on this machine: --map ")
+        assert error.todo.rstrip("'").endswith("=FOLDER")
+    plate.workspace.file_list.unlink()
+    listed = '"URL","Series","Index","Channel"\n"file:///E:/lab/a.tif",,,\n'
+    plate.pipeline.write_text(f"{HEAD}ModuleCount:1\nHasImagePlaneDetails:True\n{NAMES}\n{listed}")
+    error = refused(Exit.MALFORMED_INPUT, "makes no image set", of_run, plate)
+    assert error.todo == "name its folder on this machine: --map E:/lab=FOLDER"
+
+
 def test_a_full_disk_is_said(plate: Screen, maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     found = of_run(plate)
     assert found.made

@@ -12,8 +12,8 @@ from conftest import EXPORT, HOSTILE, Screen, load_data
 from test_beside import asked, missing
 from test_check_pipeline import module, piped, rules
 
-from bpcp import beside, filelist, mapping, pipeline, selection
-from bpcp.check import elsewhere, files
+from bpcp import beside, elsewhere, filelist, mapping, pipeline, selection
+from bpcp.check import files
 from bpcp.check.pipeline import of_pipeline
 from bpcp.folders import NOWHERE, moved_of
 from bpcp.imagelist import ImageList

@@ -54,6 +54,14 @@ def remedies(missing: Sequence[str], root: Path, moved: Moved) -> dict[str, str]
     return found
 
 
+def of_windows(names: Sequence[str], root: Path) -> str:
+    """Say which --map would serve the paths and URLs of Windows among some; "" for none."""
+    found = dict.fromkeys(
+        folder_of(path, root) for path in map(folders.local, names) if folders.called(path, root)
+    )
+    return next(iter(remedies(list(found), root, folders.NOWHERE).values()), "")
+
+
 def of_setting(path: str) -> str:
     """Say which --map would serve a folder of a setting that is not here; "" where none would."""
     top = _missing_top(path)
