@@ -48,8 +48,13 @@ def plain(path: str) -> str:
 
 
 def local(url: str) -> str:
-    """Give the path on this machine that a file: URL names; other URLs stay."""
+    """Give the path on this machine that a file: URL names to CellProfiler; other URLs stay."""
     return re.sub("^/{3,}", "/", plain(url)) if is_url(url) else url
+
+
+def listed(url: str) -> str:
+    """Give the path that a file: URL names to other programs, of this machine by "localhost"."""
+    return _HOST.sub("", local(url)) if is_url(url) else url
 
 
 def head(url: str) -> str:
@@ -235,7 +240,8 @@ class Moved:
             for i, name, folder in changes:
                 cell = row[i]
                 if name.startswith(FILES):
-                    cells[i], done = self._applied(cell)
+                    whole = cell.startswith("/") or is_windows(cell)
+                    cells[i], done = self._applied(cell) if whole else (cell, False)
                     if not done and "\\" in cell and folder is not None:
                         done = self._applied(row[folder])[1]
                         cells[i] = _SEPARATORS.sub("/", cell) if done else cells[i]

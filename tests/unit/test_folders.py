@@ -9,7 +9,7 @@ import pytest
 from conftest import HOSTILE, refused
 
 from bpcp.errors import Exit
-from bpcp.folders import NOWHERE, Moved, called, common, head, lasting, local, moved_of
+from bpcp.folders import NOWHERE, Moved, called, common, head, lasting, listed, local, moved_of
 
 
 def test_paths_below_an_old_folder_move_and_others_stay() -> None:
@@ -148,6 +148,9 @@ def test_relative_paths_start_at_a_folder_of_this_or_another_machine() -> None:
     assert moved.below("E:/s", r"p\a.tif") == "/d/p/a.tif"
     assert moved.below("/root", r"E:\s\a.tif") == "/d/a.tif"
     assert moved.below("/root", "sub/a.tif") == "/q/a.tif"
+    # a file's name that begins so is below its own folder
+    row = ("sub/a.tif", "/lab")
+    assert list(moved.rows(("FileName_A", "PathName_A"), [row])) == [row]
 
 
 def test_of_many_paths_the_most_similar_is_named() -> None:
@@ -204,7 +207,9 @@ def test_the_folder_that_several_have_in_common(folders: list[str], wanted: str)
 def test_urls_are_paths_as_cellprofiler_takes_them() -> None:
     assert local("file:/a%20b") == local("file:///a%20b") == "/a b"
     assert local("file://data/a") == "//data/a"
-    assert local("s3://b/a%20b") == "s3://b/a%20b"
+    assert local("s3://b/a%20b") == listed("s3://b/a%20b") == "s3://b/a%20b"
+    assert local("file://localhost/a%20b") == "//localhost/a b"
+    assert listed("FILE://Localhost/a%20b") == listed("file:///a%20b") == "/a b"
     assert [head(u) for u in ("file:/a", "file:///a", "file://a")] == ["file:", "file://", "file:"]
 
 
