@@ -64,10 +64,12 @@ def of_windows(names: Sequence[str], root: Path) -> str:
 
 def of_setting(path: str) -> str:
     """Say which --map would serve a folder of a setting that is not here; "" where none would."""
+    # two backslashes are one to CellProfiler
+    path = re.sub(r"(?<=[^\\])\\+", lambda _: "\\", path).rstrip("/\\")
     top = _missing_top(path)
     if not (folders.is_windows(path) or top.count("/") == 1):
         return ""
-    return f"; or --map {shlex.quote(path.rstrip(chr(92) + '/'))}=FOLDER"
+    return f"; or --map {shlex.quote(path)}=FOLDER"
 
 
 def _missing_top(folder: str) -> str:

@@ -211,7 +211,7 @@ class Moved:
                 if rule.windows:
                     tail = re.sub(r"(?:[/\\]|%5C)+", "/", tail, flags=re.IGNORECASE)
                 top = url[:7] if url[5:7] == "//" else url[:5]
-                return top + (quote(rule.new).rstrip("/") + tail or "/")
+                return top + (quote(os.fsencode(rule.new)).rstrip("/") + tail or "/")
         return url
 
     def cell(self, column: str, cell: str) -> str:

@@ -149,6 +149,25 @@ def test_a_remedy_names_the_map_that_serves() -> None:
         assert moved_of([option]).path(folder).startswith("/new")
 
 
+@pytest.mark.parametrize(
+    ("folder", "old"),
+    [
+        (r"C:\\lab\\rules", r"'C:\lab\rules'"),
+        ("C:/rules/", "C:/rules"),
+        (r"\\srv\share\r", r"'\\srv\share\r'"),
+        ("/Volumes/none here", "'/Volumes/none here'"),
+        ("models", ""),
+        ("/", ""),
+    ],
+)
+def test_a_remedy_for_a_settings_folder(folder: str, old: str) -> None:
+    assert elsewhere.of_setting(folder) == (f"; or --map {old}=FOLDER" if old else "")
+
+
+def test_bytes_that_are_no_text_stay_in_a_url() -> None:
+    assert moved_of(["/lab=/d/\udcff"]).url("file:///lab/a.tif") == "file:///d/%FF/a.tif"
+
+
 def test_a_folder_beside_others_that_are_here_may_be_elsewhere(tmp_path: Path) -> None:
     folder = f"{tmp_path}/gone away/p1"
     said = elsewhere.remedies([folder], ROOT, NOWHERE)[folder]
