@@ -39,8 +39,8 @@
 #                           it is mended, and said how
 #       --quarantine        leave out image sets whose files are bad; otherwise they
 #                           count as failed, and the rest is analysed
-#       --map OLD=NEW       folders that the list names by another machine's paths;
-#                           may be given many times
+#       --map OLD=NEW       folders that the list names by another machine's paths,
+#                           such as 'E:\screen'=/data/screen; may be given many times
 #   -i, --input-folder DIR  CellProfiler's Default Input Folder, for pipelines
 #                           that read rules, models or CSVs from there; it is not
 #                           searched for images (default: as CellProfiler, the

@@ -15,8 +15,8 @@
 #   -t, --tmpdir DIR        where CellProfiler works meanwhile (default: TMPDIR)
 #   -w, --overwrite_batchfile
 #                           make it again, whatever did not change
-#       --map OLD=NEW       folders that the list names by another machine's paths;
-#                           may be given many times
+#       --map OLD=NEW       folders that the list names by another machine's paths,
+#                           such as 'E:\screen'=/data/screen; may be given many times
 #   -i, --input-folder DIR  CellProfiler's Default Input Folder, for pipelines
 #                           that read rules, models or CSVs from there; it is not
 #                           searched for images (default: as CellProfiler, the

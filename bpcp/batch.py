@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from bpcp import staging
+from bpcp import ome, staging
 from bpcp.cppipe import Text, unfolded
 from bpcp.errors import BpcpError, Exit
 from bpcp.folders import ADDRESSES, FOLDERS, NOWHERE, Moved
@@ -210,12 +211,13 @@ def copy(
         The ImageNumbers of the image sets that are run, ascending; they are numbered from 1 in the
         copy, as they would be had CellProfiler never seen the others.
     moved : Moved
-        Where its images are on this machine.
+        Where its images are on this machine; what bpcp had made names them already.
     own : bool
         Whether bpcp had it made, so that the pipeline is to be as its user wrote it.
     mends : sequence of Mend
         What is changed in the pipeline, where it is not yet.
     """
+    moved = NOWHERE if own else moved
     with _opened(source) as (file, run), h5py.File(target, "w") as out:
         for name, item in file.items():
             if name != "Measurements":
@@ -233,10 +235,11 @@ def copy(
         if own or mends:
             _put_text(experiment, _PIPELINE, mended_further(text, mends))
         if moved.maps and _MAPPINGS in experiment:
-            _put_text(experiment, _MAPPINGS, _mapped(_text(run, _MAPPINGS), moved))
+            _put_text(experiment, _MAPPINGS, ome.unmapped(_text(run, _MAPPINGS)))
         image = home.create_group("Image")
+        change = _changes_of(run, moved)
         for name, group in run["Image"].items():
-            _copy_column(name, group, image, keep, moved)
+            _copy_column(name, group, image, keep, change(name))
         if keep is not None and _GROUP[0] in image:
             _regroup(image)
 
@@ -268,16 +271,6 @@ def redirect(source: Path, target: Path, mirror: str) -> None:
                     data[()] = np.array([cell.encode() for cell in cells], dtype=object)
 
 
-def _mapped(text: str, moved: Moved) -> str:
-    """Add to the mappings by which packed addresses are read."""
-    known = json.loads(text)
-    there = [(old, moved.path(new)) for old, new in known["PathMappings"] if old]
-    # CellProfiler tests each against the path as it was, so what one moved the next may not meet
-    fresh = [(old, new) for old, new in moved.maps if old not in dict(there)]
-    known["PathMappings"] = [*there, *fresh]
-    return json.dumps(known)
-
-
 def _put_text(experiment: Any, name: str, text: str) -> None:
     dtype = experiment[name]["data"].dtype
     del experiment[name]
@@ -291,11 +284,46 @@ def _put(group: Any, data: NDArray[Any], dtype: Any, index: NDArray[np.int64]) -
     group.create_dataset("index", data=index, maxshape=(None, 3))
 
 
+Pieces = list[NDArray[Any]]
+
+
+def _changes_of(run: Any, moved: Moved) -> Callable[[str], Callable[[Pieces], Pieces] | None]:
+    """Say by a column's name how its values, one array for each image set, get to this machine."""
+    dictionary = run["Experiment"].get(_DICTIONARY)
+    known = dictionary and dictionary["data"][()].tobytes()
+    mappings = _text(run, _MAPPINGS) if _MAPPINGS in run["Experiment"] else ""
+
+    def url(old: str) -> str:
+        return moved.url(ome.mapped(mappings, old) if mappings else old)
+
+    def unpacked(pieces: Pieces) -> Pieces:
+        new = (ome.changed(piece.tobytes(), known, url) for piece in pieces)
+        return [np.frombuffer(one, np.uint8) for one in new]
+
+    def cells(name: str, pieces: Pieces) -> Pieces:
+        return [
+            np.array([moved.cell(name, v.decode()).encode() for v in piece], dtype=object)
+            for piece in pieces
+        ]
+
+    def change(name: str) -> Callable[[Pieces], Pieces] | None:
+        if not moved.maps:
+            return None
+        if name == _PACKED:
+            return unpacked
+        return partial(cells, name) if name.startswith((*FOLDERS, *ADDRESSES)) else None
+
+    return change
+
+
 def _copy_column(
-    name: str, group: Any, image: Any, keep: Sequence[int] | None, moved: Moved
+    name: str,
+    group: Any,
+    image: Any,
+    keep: Sequence[int] | None,
+    change: Callable[[Pieces], Pieces] | None,
 ) -> None:
-    changes = moved.maps and name.startswith((*FOLDERS, *ADDRESSES))
-    if keep is None and not changes:
+    if keep is None and not change:
         group.copy(group, image, name)
         return
     data, index = group["data"][()], group["index"][()]
@@ -303,12 +331,12 @@ def _copy_column(
     numbers = [n for n in (sorted(at) if keep is None else keep) if n in at]
     place = {n: n if keep is None else i for i, n in enumerate(keep or numbers, 1)}
     pieces = [data[slice(*at[n])] for n in numbers]
+    if change:
+        pieces = change(pieces)
     ends = np.cumsum([0, *(len(p) for p in pieces)])
     joined = np.concatenate(pieces) if pieces else data[:0]
     if name == "ImageNumber":
         joined = np.array([place[n] for n in numbers], dtype=data.dtype)
-    elif changes:
-        joined = np.array([moved.cell(name, v.decode()).encode() for v in joined], dtype=object)
     rows = [(place[n], ends[i], ends[i + 1]) for i, n in enumerate(numbers)]
     index = np.array(rows, dtype=np.int64).reshape(-1, 3)
     _put(image.create_group(name), joined, group["data"].dtype, index)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bpcp import background, batch, engine, imagesets, pipeline
+from bpcp import background, batch, engine, imagesets, mapping, pipeline
 from bpcp.check import servers
 from bpcp.errors import BpcpError, Exit, Parser, run_main
 from bpcp.pipeline import Kind
@@ -37,6 +37,9 @@ def main(argv: Sequence[str]) -> int:
             f"{pipe.path} is a batch file already",
             "./run_analysis_pipeline.sh takes it as it is: -p Batch_data.h5",
         )
+    if not args.quiet:
+        for said in mapping.idle(workspace, pipe, settings):
+            print(f"warning: {said}", file=sys.stderr)
     # CellProfiler would make a MySQL server's tables again as it makes the batch file
     mends = [mend for finding in servers.of_types(pipe) for mend in finding.mends]
     pipe = pipeline.mended(pipe, mends)

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bpcp import cellprofiler
+from bpcp.folders import NOWHERE, Moved
 from bpcp.pipeline import Kind, Module, Pipeline
 from bpcp.publish import sha256
 from bpcp.settings import Settings
@@ -83,10 +84,13 @@ class Places:
         Where a process is started: relative folders lie below it.
     named : Path or None
         The Default Input Folder that the user names, or that a batch file remembers.
+    moved : Moved
+        Folders that are elsewhere on this machine.
     """
 
     root: Path
     named: Path | None = None
+    moved: Moved = NOWHERE
 
     @cached_property
     def input_folder(self) -> Path | None:
@@ -124,7 +128,7 @@ def places(pipe: Pipeline, settings: Settings) -> Places:
         # a batch file remembers it, and CellProfiler goes back to it where it is there
         saved = [m.get(_AT_SAVE) for m in pipe.named("CreateBatchFiles")]
         named = next((Path(name) for name in saved if name and Path(name).is_dir()), None)
-    return Places(settings.root, named)
+    return Places(settings.root, named, settings.moved)
 
 
 def _folders(module: Module) -> list[Folder]:

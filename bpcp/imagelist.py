@@ -21,6 +21,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from bpcp import folders
 from bpcp.errors import BpcpError, Exit
 
 _INT32 = range(-(2**31), 2**31)
@@ -338,21 +339,13 @@ def files(header: Row, row: Row, root: Path) -> list[tuple[str, str]]:
         for name in names:
             url = row[at[url_prefix + name]] if url_prefix + name in at else ""
             if url:
-                found.append((name, _local(url)))
+                found.append((name, folders.local(url)))
                 continue
             folder = row[at[path_prefix + name]] if path_prefix + name in at else ""
             file = row[at[file_prefix + name]] if file_prefix + name in at else ""
             joined = os.path.join(folder, file)  # noqa: PTH118 -- may be a URL
             found.append((name, joined if _REMOTE.match(joined) else str(root / joined)))
     return found
-
-
-def _local(url: str) -> str:
-    if url.lower().startswith("file:"):
-        from urllib.request import url2pathname
-
-        return url2pathname(re.sub(r"^file:(//)?", "", url, flags=re.IGNORECASE))
-    return url
 
 
 def fingerprint(

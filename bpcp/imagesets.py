@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -12,7 +11,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bpcp import batch, beside, cellprofiler, imagelist, mend, plugins, selection
+from bpcp import (
+    batch,
+    beside,
+    cellprofiler,
+    elsewhere,
+    filelist,
+    folders,
+    imagelist,
+    mend,
+    plugins,
+    selection,
+)
 from bpcp.database import empty
 from bpcp.database import file as database
 from bpcp.errors import BpcpError, Exit
@@ -147,7 +157,8 @@ def of_run(
     found = batch.read(made.path)
     if pipe.reads_list:
         _check_groups(made.path, found, pipe)
-    every = moved(found.images, settings.moved)
+    # one that bpcp had made names the files of this machine already
+    every = found.images if made.question else moved(found.images, settings.moved)
     images, notes = _selected(every, workspace, settings)
     keep = list(images.lines) if len(images.lines) < len(every.lines) else None
     groups = [found.groups[n - 1] for n in images.lines]
@@ -187,7 +198,8 @@ def _unused(workspace: Workspace, pipe: Pipeline, images: ImageList, settings: S
     used = {name for row in images.rows for _, name in imagelist.files(images.header, row, root)}
     listed = read_files(workspace.file_list, root, settings.moved)
     names = [imagelist.files(("URL_",), (name,), root)[0][1] for name in listed]
-    left = [name for name in names if name not in used]
+    # CreateBatchFiles writes a slash for a backslash
+    left = [name for name in names if not used & {name, name.replace("\\", "/")}]
     if not left:
         return ""
     said = (
@@ -249,7 +261,8 @@ def of_list(images: ImageList, notes: Sequence[str] = ()) -> ImageSets:
 
 def _list(workspace: Workspace, pipe: Pipeline, settings: Settings) -> ImageList:
     images = imagelist.read(workspace.image_list)
-    return selection.rebase(images, pipe, settings.input_folder or settings.root)
+    base = settings.input_folder or settings.root
+    return selection.rebase(images, pipe, base, settings.moved)
 
 
 def _selected(
@@ -262,11 +275,7 @@ def moved(images: ImageList, maps: Moved) -> ImageList:
     """Give a list with the folders of this machine."""
     if not maps.maps:
         return images
-    rows = tuple(
-        tuple(maps.cell(name, cell) for name, cell in zip(images.header, row, strict=True))
-        for row in images.rows
-    )
-    return ImageList(images.header, rows, images.lines)
+    return replace(images, rows=tuple(maps.rows(images.header, images.rows)))
 
 
 def batch_file(workspace: Workspace, pipe: Pipeline, settings: Settings) -> Made:
@@ -317,7 +326,9 @@ def _source(workspace: Workspace, pipe: Pipeline, settings: Settings) -> _Source
         return _Source(f"{len(images.rows):,} rows", parts, images=images)
     if not workspace.file_list.is_file():
         if pipe.kind is Kind.PROJECT or pipe.lists_files:
-            return _Source(f"the files of {pipe.path.name}", [sha256(pipe.path)])
+            return _Source(
+                f"the files of {pipe.path.name}", [sha256(pipe.path), *settings.moved.words]
+            )
         raise BpcpError(
             Exit.NO_INPUT,
             f"no list of files: {workspace.file_list}",
@@ -352,12 +363,12 @@ def read_files(path: Path, root: Path, moved: Moved) -> list[str]:
         ) from None
     found = []
     for line in filter(None, (line.strip() for line in lines)):
-        if line.lower().startswith("file:"):
+        if folders.is_url(line):
             found.append(moved.url(line))
         elif imagelist.is_remote(line):
             found.append(line)
         else:
-            found.append(moved.path(os.path.join(root, line)))  # noqa: PTH118 -- as it is spelled
+            found.append(moved.below(root, line))
     if not found:
         raise BpcpError(Exit.MALFORMED_INPUT, f"{path}: no files in it")
     return found
@@ -371,6 +382,8 @@ def _make(
     output, tmpdir = home / "output", home / "tmp"
     for folder in (output, tmpdir):
         folder.mkdir()
+    if pipe.lists_files:
+        text = filelist.moved_text(text, settings.moved)
     program = home / "pipeline.cppipe"
     program.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
     inputs: list[str] = []
@@ -385,6 +398,8 @@ def _make(
         program = home / "project.cpproj"
         shutil.copyfile(pipe.path, program)
         batch.set_pipeline(program, text)
+        if settings.moved.maps:
+            filelist.move_project(program, settings.moved)
     print(f"batch file: asking CellProfiler for the image sets of {source.what}", file=sys.stderr)
     why = cellprofiler.make_batch_file(
         argv, program, inputs, output, tmpdir, settings.root, settings.input_folder
@@ -395,6 +410,12 @@ def _make(
             Exit.MALFORMED_INPUT,
             f"CellProfiler makes no image set of {source.what} with {pipe.path}"
             + ("" if made.is_file() else f": {why}"),
-            "open both in CellProfiler: Images and NamesAndTypes show which files are left out",
+            elsewhere.of_windows(source.files or _own_files(program, text), settings.root)
+            or "open both in CellProfiler: Images and NamesAndTypes show which files are left out",
         )
     return made
+
+
+def _own_files(program: Path, text: str) -> list[str]:
+    """List the files that a program holds itself; its pipeline's text may, too."""
+    return filelist.in_project(program) if program.suffix == ".cpproj" else filelist.in_text(text)

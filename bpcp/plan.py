@@ -18,6 +18,7 @@ from bpcp import (
     engine,
     explain,
     imagelist,
+    mapping,
     pipeline,
     plan_files,
     preflight,
@@ -151,7 +152,6 @@ def make(workspace: Workspace, pipe: pipeline.Pipeline, settings: Settings) -> P
             asked["version"],
             asked["python"],
             str(settings.source.input or settings.root) if _has_relative(images) else "",
-            *settings.moved.words,
             *beside.identity(pipe, settings),
             *(f"plugins/{name} {digest}" for name, digest in asked["plugins"].items()),
         ]
@@ -454,6 +454,10 @@ def main(argv: Sequence[str]) -> int:
     workspace = locate(args.dataset, args.pipeline)
     settings = settings_of(args, workspace)
     pipe = engine.read(args.pipeline, settings.plugins)
+    if not args.quiet:
+        # at once: a plan that fails for want of images may fail for this
+        for said in mapping.idle(workspace, pipe, settings):
+            print(f"warning: {said}", file=sys.stderr)
     with background.tidily():
         if args.dry_run:
             plan = make(workspace, pipe, settings)

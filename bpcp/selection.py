@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bpcp import imagelist
 from bpcp.errors import BpcpError, Exit
+from bpcp.folders import NOWHERE, Moved
 from bpcp.imagelist import ImageList, Row, Type
 from bpcp.pipeline import Pipeline
 from bpcp.workspace import Workspace
@@ -54,10 +55,17 @@ def select(images: ImageList, workspace: Workspace) -> tuple[ImageList, list[str
     return images, notes
 
 
-def rebase(images: ImageList, pipe: Pipeline, input_folder: Path) -> ImageList:
+def rebase(
+    images: ImageList, pipe: Pipeline, input_folder: Path, maps: Moved = NOWHERE
+) -> ImageList:
     """Make folders absolute where the pipeline puts them below the Default Input Folder.
 
     LoadData joins the two, and an absolute folder stays as it is.
+
+    Parameters
+    ----------
+    maps : Moved
+        What begins as one of these is absolute, too, though Linux does not know.
 
     Raises
     ------
@@ -88,7 +96,8 @@ def rebase(images: ImageList, pipe: Pipeline, input_folder: Path) -> ImageList:
     def moved(row: Row) -> Row:
         cells = list(row)
         for i in at:
-            cells[i] = os.path.join(base, cells[i])  # noqa: PTH118 -- CellProfiler's own spelling
+            if maps.path(cells[i]) == cells[i]:
+                cells[i] = os.path.join(base, cells[i])  # noqa: PTH118 -- CellProfiler's own spelling
         return (*cells, *(str(base) for _ in lacking))
 
     return ImageList((*images.header, *lacking), tuple(moved(r) for r in images.rows), images.lines)

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpcp import imagelist
+from bpcp import folders, imagelist
 from bpcp.errors import BpcpError
 from bpcp.imagelist import Row
 from bpcp.scratch import is_ours
@@ -84,8 +84,8 @@ def rewritten(header: Row, row: Row, mirror: str) -> Row:
 
 def _moved(column: str, cell: str, mirror: str) -> str:
     if column.startswith(("URL_", "ObjectsURL_")):
-        if cell.lower().startswith("file:"):
-            head = cell[:7] if cell[5:7] == "//" else cell[:5]
+        if folders.is_url(cell):
+            head = folders.head(cell)
             return head + _quoted(mirror) + cell[len(head) :]
         if cell.lower().startswith("s3://"):
             return f"file:{_quoted(in_mirror(mirror, cell))}"
@@ -101,12 +101,12 @@ def restored(cell: str, mirror: str) -> str:
     """Give a cell of a table as it would be without the mirror."""
     if cell.startswith(mirror):
         return _out_of_mirror(cell[len(mirror) :])
-    if cell[:5].lower() != "file:":
+    if not folders.is_url(cell):
         return cell
     from urllib.parse import unquote
     from urllib.request import pathname2url
 
-    head = cell[:7] if cell[5:7] == "//" else cell[:5]
+    head = folders.head(cell)
     for own in (_quoted(mirror), pathname2url(mirror)):
         if cell[len(head) :].startswith(own):
             rest = cell[len(head + own) :]

@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote
 
 from bpcp import imagelist, imagesets, pipeline, selection, stale
 from bpcp.audit.outcome import Fault, Outcome, Remedies, counted, shown
 from bpcp.check.pipeline import row_range
 from bpcp.errors import BpcpError
-from bpcp.folders import ADDRESSES, FOLDERS
+from bpcp.folders import FOLDERS, lasting
 from bpcp.imagelist import ImageList, Row
 from bpcp.mend import Mend, unmended
 from bpcp.pipeline import Kind
@@ -239,10 +238,7 @@ def _selected(workspace: Workspace, run: Json, images: ImageList) -> set[int]:
 def _cells(header: Row, row: Row, columns: Sequence[str]) -> Row:
     """Give what tells image sets apart wherever the images' folders are on this machine."""
     at = dict(zip(header, row, strict=True))
-    return tuple(
-        unquote(at.get(c, "")).rpartition("/")[2] if c.startswith(ADDRESSES) else at.get(c, "")
-        for c in columns
-    )
+    return tuple(lasting(c, at.get(c, "")) for c in columns)
 
 
 # --- verdicts that no longer hold -----------------------------------------------------------------

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from bpcp import beside, engine, imagelist, imagesets, saved, selection
+from bpcp import beside, engine, imagelist, imagesets, mapping, saved, selection
 from bpcp.access import has_credentials
 from bpcp.check import files, rows, saving, servers
 from bpcp.check import pipeline as of_pipe
@@ -40,6 +40,7 @@ BASE_FOLDER = Code(
 )
 FILE_LIST = Code("list-of-files", Severity.ERROR, "the list of files can't be read")
 NO_IMAGE_SET = Code("list-no-image-set", Severity.ERROR, "no image set is left to analyse")
+MAP = Code("list-map-unused", Severity.WARNING, "a --map fits no path")
 UNUSED = Code("list-unused-files", Severity.WARNING, "files of the list that are in no image set")
 UNSIGNED = Code(
     "list-needs-credentials", Severity.WARNING, "CellProfiler itself reads from a bucket"
@@ -51,6 +52,7 @@ CODES = (
     BASE_FOLDER,
     FILE_LIST,
     NO_IMAGE_SET,
+    MAP,
     UNUSED,
     UNSIGNED,
     *files.CODES,
@@ -148,10 +150,16 @@ def run(
     findings: list[Finding] = []
     unit = "image set" if pipe.kind is Kind.BATCH or (images and not pipe.reads_list) else "line"
     is_batch = pipe.kind is Kind.BATCH
+    if not (given or asked.alone):
+        remedy = "see how the paths begin, and in which case; single quotes keep a backslash"
+        said = mapping.idle(workspace, pipe, settings)
+        findings += [Finding(MAP, "--map", what, remedy) for what in said]
     if pipe.reads_list and not is_batch and not asked.alone:
         found, listed = rows.of_list(workspace.image_list, pipe.group_keys)
         findings += found
         images = images or _prepared(listed, workspace, pipe, settings, findings)
+        if images is not None and not given:
+            findings += rows.backslashes(images)
         if images is not None and not images.rows:
             what = (
                 "no row is left: none is in LoadData's range, or in the lists of plates and wells"
@@ -262,7 +270,8 @@ def _prepared(
     if images is None:
         return None
     try:
-        images = selection.rebase(images, pipe, settings.input_folder or settings.root)
+        base = settings.input_folder or settings.root
+        images = selection.rebase(images, pipe, base, settings.moved)
     except BpcpError as error:
         findings.append(Finding(BASE_FOLDER, pipe.path.name, str(error), error.todo))
         return None
@@ -357,4 +366,5 @@ def _how(
         listed=remote,
         in_bucket=lambda name: name in names and source.find(name, root) is not None,
         ask=engine.unreadable,
+        moved=settings.moved,
     )

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,11 +18,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from bpcp import imagelist
+from bpcp import elsewhere, imagelist
 from bpcp.check import look
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.look import Looked
 from bpcp.errors import BpcpError, Exit
+from bpcp.folders import NOWHERE, Moved
 from bpcp.imagelist import ImageList
 from bpcp.limits import read_limits
 
@@ -119,6 +121,8 @@ class How:
         Whether sizes and depths should agree; not where a list does not say what is what.
     ask : callable, optional
         Asks CellProfiler's own reader about files, as `engine.unreadable` does.
+    moved : Moved
+        Folders that are elsewhere on this machine; the list names them as they are here.
     """
 
     deep: bool = False
@@ -128,6 +132,7 @@ class How:
     in_bucket: Callable[[str], bool] | None = None
     compare: bool = True
     ask: Callable[[Sequence[str]], Mapping[str, str] | None] | None = None
+    moved: Moved = NOWHERE
 
 
 @dataclass
@@ -186,7 +191,8 @@ def of_files(images: ImageList, root: Path, how: How | None = None) -> tuple[lis
     looked = dict(zip(here, _look_at(here, how), strict=True))
     unsure = {name: seen for name, seen in looked.items() if seen.fault in look.UNSURE}
     findings += _second_opinion(unsure, how, used, images)
-    findings += _faults({n: seen for n, seen in looked.items() if seen.certain}, used, images)
+    certain = {n: seen for n, seen in looked.items() if seen.certain}
+    findings += _faults(certain, used, images, root, how)
     odd: dict[str, list[str]] = defaultdict(list)
     for name, seen in looked.items():
         if not seen.fault and not seen.kind:
@@ -305,7 +311,11 @@ def _second_opinion(
 
 
 def _faults(
-    looked: Mapping[str, Looked], used: Mapping[str, _Used], images: ImageList
+    looked: Mapping[str, Looked],
+    used: Mapping[str, _Used],
+    images: ImageList,
+    root: Path,
+    how: How,
 ) -> Iterator[Finding]:
     """Name each bad file; a folder that is not there is one finding for all its files."""
     there = _Folders()
@@ -314,7 +324,7 @@ def _faults(
     for name, seen in looked.items():
         if not seen.fault:
             continue
-        folder = os.path.dirname(name)  # noqa: PTH120 -- for each of many files
+        folder = elsewhere.folder_of(name, root)
         if seen.fault != look.MISSING:
             code, remedy = _FAULTS[seen.fault]
             yield _finding(code, name, seen.said, remedy, used[name], images)
@@ -327,10 +337,11 @@ def _faults(
             lacking[folder] += 1
             folders[folder].channels.update(used[name].channels)
             folders[folder].rows.update(used[name].rows)
+    remedies = elsewhere.remedies(list(folders), root, how.moved)
     for folder, use in folders.items():
         files = "1 file" if lacking[folder] == 1 else f"{lacking[folder]:,} files"
-        remedy = "mount or copy it, or mend the list; PATHNAME_BASENAME is where folders start"
-        yield _finding(MISSING, folder, f"no such folder, for {files}", remedy, use, images)
+        what = f"no such folder, for {files}"
+        yield _finding(MISSING, folder, what, remedies[folder], use, images)
 
 
 def _odd_headers(
@@ -368,8 +379,8 @@ class _Folders:
 
 
 def _plain(name: str) -> str:
-    """Give a name without what lists get wrong: case, spaces at its ends, %20."""
-    return unquote(name).strip().casefold()
+    """Give a name without what lists get wrong: case, spaces at its ends, %20, a Mac's umlauts."""
+    return unicodedata.normalize("NFC", unquote(name)).strip().casefold()
 
 
 def _differing(images: ImageList, root: Path, looked: Mapping[str, Looked]) -> Iterator[Finding]:

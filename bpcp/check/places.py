@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from bpcp import elsewhere
 from bpcp.beside import ABSOLUTE, BELOW_IN, BELOW_OUT, ELSEWHERE, IN, OUT, Folder, Places
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.check.modules import INPUT_FILES, OUTPUT_FOLDERS, REVISIONS, active, holds, place
@@ -63,7 +65,7 @@ def of_places(pipe: Pipeline, where: Places | None) -> list[Finding]:
     where : Places or None
         Where the run looks for files; None where that is not known.
     """
-    return [*_written(pipe), *_escaped(pipe), *_read(pipe, where), *_of_plugins(pipe)]
+    return [*_written(pipe), *_escaped(pipe), *_read(pipe, where), *_of_plugins(pipe, where)]
 
 
 def outputs(pipe: Pipeline) -> Iterator[tuple[Module, int, Folder]]:
@@ -165,7 +167,9 @@ def _read(pipe: Pipeline, where: Places | None) -> Iterator[Finding]:
                 if label != folder_label or not holds(module, at, conditions):
                     continue
                 behind = (v for key, v in module.settings[at:] if key == name_label)
-                yield from _missing(module, label, Folder.of(value), next(behind, ""), where)
+                name = next(behind, "")
+                for finding in _missing(module, label, Folder.of(value), name, where):
+                    yield replace(finding, mends=_by_map(pipe, module, at, where, name))
         if module.name == "MatchTemplate":
             template = module.get("Template")
             yield from _missing(module, "Template", Folder(ELSEWHERE, ""), template, where)
@@ -207,7 +211,7 @@ def _missing(
     if there:
         return
     if folder.kind == ELSEWHERE:
-        remedy = f"copy it here, and set its '{label}'"
+        remedy = f"copy it here, and set its '{label}'" + elsewhere.of_setting(folder.path)
     elif where and where.named:
         remedy = f"put it there, or name the folder that holds it: -i DIR; or set its '{label}'"
     else:
@@ -219,11 +223,29 @@ def _missing(
     yield Finding(PATH_MISSING, place(module), what, remedy)
 
 
-def _of_plugins(pipe: Pipeline) -> Iterator[Finding]:
+def _by_map(
+    pipe: Pipeline, module: Module, at: int, where: Places | None, name: str = ""
+) -> tuple[Mend, ...]:
+    """Give a mend where --map says what a setting's folder is called here, and it has the file."""
+    label, value = module.settings[at]
+    folder = Folder.of(value)
+    if where is None or folder.kind != ELSEWHERE or "<" in folder.path:
+        return ()
+    path = folder.path.replace("\\\\", "\\")
+    here = where.moved.path(path)
+    if here == path or not (Path(here) / name).exists():
+        return ()
+    said = f"{module.name} (module {module.number}) reads from {here} instead of {path}"
+    before = [key for key, _ in module.settings[:at]]
+    new = f"{ELSEWHERE}|{here}"
+    return mends_of(pipe, Mend(module.number, label, value, new, said, before.count(label)))
+
+
+def _of_plugins(pipe: Pipeline, where: Places | None) -> Iterator[Finding]:
     for module in pipe.modules:
         if module.name in REVISIONS:
             continue
-        for label, value in module.settings:
+        for at, (label, value) in enumerate(module.settings):
             folder = Folder.of(value)
             if (
                 folder.kind == ELSEWHERE
@@ -235,5 +257,6 @@ def _of_plugins(pipe: Pipeline) -> Iterator[Finding]:
                     PLUGIN_PATH,
                     place(module),
                     f"no such folder here: {folder.path}",
-                    f"set its '{label}', if the module uses it",
+                    f"set its '{label}', if the module uses it" + elsewhere.of_setting(folder.path),
+                    mends=_by_map(pipe, module, at, where),
                 )

@@ -20,6 +20,7 @@ from bpcp import imagelist
 from bpcp.check import values
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.errors import BpcpError, Exit
+from bpcp.folders import FILES, FOLDERS
 from bpcp.imagelist import ImageList, Row
 
 NOT_UTF8 = Code("list-not-utf8", Severity.ERROR, "the image list is not UTF-8")
@@ -84,8 +85,7 @@ CODES = (
 )
 
 _NAMES = ("FileName_", "URL_", "ObjectsFileName_", "ObjectsURL_")
-_FOLDERS = ("PathName_", "ObjectsPathName_")
-_KNOWN = (*_NAMES, *_FOLDERS, "Metadata_")
+_KNOWN = (*_NAMES, *FOLDERS, "Metadata_")
 _SITES = ("site", "field", "fieldid", "field_id", "fov", "fieldofview")
 
 
@@ -343,9 +343,8 @@ def _cells(raw: Raw) -> Iterator[Finding]:
         )
     known = raw.at(*_KNOWN)
     for i, name in enumerate(raw.header):
-        broken, spaced, windows = [], [], []
+        broken, spaced = [], []
         example = ""
-        path = name.startswith((*_FOLDERS, "FileName_", "ObjectsFileName_"))
         for line, row in zip(lines, raw.rows, strict=True):
             cell = row[i]
             if "\n" in cell:
@@ -353,8 +352,6 @@ def _cells(raw: Raw) -> Iterator[Finding]:
             elif i in known and cell != cell.strip():
                 example = example or cell
                 spaced.append(line)
-            if path and "\\" in cell:
-                windows.append(line)
         if broken:
             yield Finding(
                 LINE_BREAK,
@@ -371,14 +368,24 @@ def _cells(raw: Raw) -> Iterator[Finding]:
                 "delete the spaces, unless the files are really called so",
                 tuple(spaced),
             )
-        if windows:
-            yield Finding(
-                BACKSLASH,
-                name,
-                f"\\ separates no folders here, in {_rows(windows)}",
-                "write / and the folder's name on this machine",
-                tuple(windows),
-            )
+
+
+def backslashes(images: ImageList) -> Iterator[Finding]:
+    """Find paths that are of Windows, in a list with the folders of this machine."""
+    windows: dict[str, list[int]] = defaultdict(list)
+    at = [i for i, name in enumerate(images.header) if name.startswith((*FOLDERS, *FILES))]
+    for line, row in zip(images.lines, images.rows, strict=True):
+        for i in at:
+            if "\\" in row[i]:
+                windows[images.header[i]].append(line)
+    for name, lines in windows.items():
+        yield Finding(
+            BACKSLASH,
+            name,
+            f"\\ separates no folders here, in {_rows(lines)}",
+            "write / and the folder's name on this machine, or name it by --map OLD=NEW",
+            tuple(lines),
+        )
 
 
 def _no_files(raw: Raw) -> Iterator[Finding]:

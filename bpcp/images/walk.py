@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from urllib.parse import unquote
 
+from bpcp import folders
 from bpcp.access import Access
 from bpcp.errors import BpcpError, Exit
 from bpcp.images.presets import PRESETS, Preset
@@ -236,8 +236,8 @@ def _in_list(path: Path, named: str) -> Iterator[File]:
                 )
             if not line.strip():
                 continue
-            if line.lower().startswith("file:"):
-                line = unquote(re.sub(r"^file:(//(localhost)?)?", "", line, flags=re.IGNORECASE))
+            if folders.is_url(line):
+                line = folders.listed(line)
             elif not _URL.match(line):
                 line = os.path.join(home, line)  # noqa: PTH118 -- a million times
             folder, _, name = line.rpartition("/")

@@ -1,6 +1,8 @@
 """Make a CellProfiler project (.cpproj): runs in CellProfiler's own Python.
 
 Usage: project.py PIPELINE FILE_LIST PROJECT
+
+FILE_LIST holds a path or a file: URL a line.
 """
 
 import sys
@@ -18,7 +20,8 @@ pipeline.load(sys.argv[1])
 workspace = Workspace(pipeline, None, None, None, None, None)
 workspace.create()
 paths = Path(sys.argv[2]).read_text(encoding="utf-8").split("\n")
-workspace.file_list.add_files_to_filelist([Path(p).as_uri() for p in paths if p])
+urls = [p if p.startswith("file:") else Path(p).as_uri() for p in paths if p]
+workspace.file_list.add_files_to_filelist(urls)
 workspace.save_pipeline_to_measurements()
 workspace.save(sys.argv[3])
 workspace.close()

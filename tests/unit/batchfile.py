@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -44,6 +45,22 @@ def packed(group: h5py.Group, blobs: Sequence[bytes]) -> None:
     own.create_dataset("index", data=np.array(index, dtype=np.int64))
 
 
+# What CellProfiler packs image sets with: pieces of their text.
+DICTIONARY = b'<?xml version="1.0" encoding="UTF-8"?><OME><Image ID="DNA"><UUID FileName="file:/lab'
+
+
+def pack(url: str) -> bytes:
+    """Pack an image set of one file."""
+    packer = zlib.compressobj(zdict=DICTIONARY)
+    text = f'<OME><Image ID="DNA"><UUID FileName="{url}"/></Image></OME>'
+    return packer.compress(text.encode()) + packer.flush()
+
+
+def unpack(blob: bytes) -> str:
+    """Give the text of a packed image set."""
+    return zlib.decompressobj(zdict=DICTIONARY).decompress(blob).decode()
+
+
 def write(
     path: Path,
     text: str,
@@ -52,6 +69,8 @@ def write(
     mappings: Sequence[tuple[str, str]] = (("", ""),),
     folders_escaped: bool = True,
     empty: bool = False,
+    windows: bool = False,
+    urls: Sequence[str] = (),
 ) -> Path:
     """Write a batch file; the columns are those of its image sets.
 
@@ -63,6 +82,10 @@ def write(
         Whether backslashes are doubled in the pipeline that runs, as CellProfiler does.
     empty : bool
         Whether it holds no image set.
+    windows : bool
+        Whether it was made on Windows.
+    urls : sequence of str
+        Those that are packed, one for each image set; without, nothing true is.
     """
     count = len(next(iter(columns.values())))
     runs = text.replace("Hidden- in batch mode:No", "Hidden- in batch mode:Yes")
@@ -76,12 +99,21 @@ def write(
         experiment = run.create_group("Experiment")
         put(experiment, "Pipeline_Pipeline", [runs], first=0)
         put(experiment, "Pipeline_UserPipeline", [text], first=0)
-        put(experiment, "Path_Mappings", [json.dumps({"PathMappings": mappings})], first=0)
+        known = {
+            "CaseSensitive": not windows,
+            "LocalSeparator": "\\" if windows else "/",
+            "PathMappings": mappings,
+            "Url2PathnamePackageName": "nturl2path" if windows else "urllib.request",
+        }
+        put(experiment, "Path_Mappings", [json.dumps(known)], first=0)
         if empty:
             return path
         image = run.create_group("Image")
         put(image, "ImageNumber", list(range(1, count + 1)))
-        packed(image, [b"set %d;" % i for i in range(1, count + 1)])
+        packed(image, [pack(url) for url in urls] or [b"set %d;" % i for i in range(1, count + 1)])
+        if urls:
+            own = experiment.create_group("ImageSet_Zip_Dictionary")
+            own.create_dataset("data", data=np.frombuffer(DICTIONARY, dtype=np.uint8))
         for name, values in columns.items():
             put(image, name, values)
     return path

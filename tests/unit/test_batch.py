@@ -143,25 +143,61 @@ def test_cellprofiler_can_make_the_copys_columns_longer(tmp_path: Path) -> None:
             assert group["index"].maxshape == (None, 3)
 
 
+URLS = [f"file:/lab/{n}%20x.tif" for n in "abcd"] + ["file:/other/e.tif"]
+
+
 def test_the_copy_names_the_folders_of_this_machine(tmp_path: Path) -> None:
+    source = batchfile.write(tmp_path / batch.NAME, TEXT, COLUMNS, urls=URLS)
     moved = moved_of([f"/lab=/data/{HOSTILE}"])
-    batch.copy(made(tmp_path), tmp_path / "images.h5", moved=moved)
+    batch.copy(source, tmp_path / "images.h5", moved=moved, own=False, keep=[1, 5])
     copy = tmp_path / "images.h5"
-    assert column(copy, "PathName_DNA")[0] == f"/data/{HOSTILE}/p1".encode()
-    assert column(copy, "PathName_DNA")[4] == b"/other"
+    assert column(copy, "PathName_DNA") == [f"/data/{HOSTILE}/p1".encode(), b"/other"]
     assert column(copy, "URL_DNA")[0].startswith(b"file:/data/it%27s")
-    # packed image sets are read through these
-    mappings = json.loads(experiment(copy, "Path_Mappings"))["PathMappings"]
-    assert mappings == [["/lab", f"/data/{HOSTILE}"]]
+    first, other = packed(copy)
+    assert 'FileName="file:/data/it%27s' in first and '/a%20x.tif"/></Image>' in first
+    assert 'FileName="file:/other/e.tif"' in other
+    assert json.loads(experiment(copy, "Path_Mappings"))["PathMappings"] == []
+
+
+def packed(path: Path) -> list[str]:
+    return [batchfile.unpack(bytes(blob)) for blob in column(path, "ImageSet_ImageSet")]
+
+
+def test_what_bpcp_had_made_names_the_files_of_this_machine_already(tmp_path: Path) -> None:
+    source = batchfile.write(tmp_path / batch.NAME, TEXT, COLUMNS, urls=URLS)
+    batch.copy(source, tmp_path / "images.h5", moved=moved_of(["/lab=/lab/new"]))
+    assert column(tmp_path / "images.h5", "PathName_DNA")[0] == b"/lab/p1"
+    assert 'FileName="file:/lab/a%20x.tif"' in packed(tmp_path / "images.h5")[0]
 
 
 def test_maps_go_on_where_the_files_own_end(tmp_path: Path) -> None:
+    files = ["file:/laptop/a.tif", "file:/x/b.tif", "file:/lab/c.tif", "file:/q/d.tif", "s3://e"]
+    own = [("/laptop", "/lab"), ("/x", "/y")]
+    source = batchfile.write(tmp_path / batch.NAME, TEXT, COLUMNS, mappings=own, urls=files)
+    batch.copy(source, tmp_path / "images.h5", moved=moved_of(["/lab=/data"]), own=False)
+    found = [text.split('FileName="')[1].split('"')[0] for text in packed(tmp_path / "images.h5")]
+    assert found == [
+        "file:/data/a.tif", "file:/y/b.tif", "file:/data/c.tif", "file:/q/d.tif", "s3://e",
+    ]  # fmt: skip
+
+
+def test_a_batch_file_of_windows_gets_the_folders_of_this_machine(tmp_path: Path) -> None:
+    names = [f"{n} x.tif" for n in "abcde"]
+    columns = {
+        "FileName_DNA": names,
+        "PathName_DNA": ["E:/Screen/p1"] * 3 + [r"e:\screen\p1", r"\\server\s\p2"],
+        "URL_DNA": [f"file:///E:/Screen/p1/{n}%20x.tif" for n in "abcd"] + ["file://server/s/p2/e"],
+    }
     source = batchfile.write(
-        tmp_path / batch.NAME, TEXT, COLUMNS, mappings=[("/laptop", "/lab"), ("/x", "/y")]
+        tmp_path / batch.NAME, TEXT, columns, windows=True, urls=columns["URL_DNA"]
     )
-    batch.copy(source, tmp_path / "images.h5", moved=moved_of(["/lab=/data"]))
-    mappings = json.loads(experiment(tmp_path / "images.h5", "Path_Mappings"))["PathMappings"]
-    assert mappings == [["/laptop", "/data"], ["/x", "/y"], ["/lab", "/data"]]
+    moved = moved_of([r"E:\screen=/data", r"\\server\s=/mnt/s"])
+    batch.copy(source, tmp_path / "images.h5", moved=moved, own=False)
+    copy = tmp_path / "images.h5"
+    assert column(copy, "PathName_DNA") == [b"/data/p1"] * 4 + [b"/mnt/s/p2"]
+    assert column(copy, "URL_DNA")[0] == b"file:///data/p1/a%20x.tif"
+    assert 'FileName="file:///data/p1/a%20x.tif"' in packed(copy)[0]
+    assert 'FileName="file:///mnt/s/p2/e"' in packed(copy)[4]
 
 
 def test_a_mirror_is_one_more_mapping_and_the_columns_stay(tmp_path: Path) -> None:

@@ -218,7 +218,26 @@ def test_folders_that_are_elsewhere(plate: Screen, check: Check) -> None:
     code, out, _ = check()
     assert code == Exit.NO_INPUT
     assert out[1].startswith("  lines 2-7: /mnt/old: DNA: no such folder, for 6 files")
+    assert out[2].endswith("name its folder on this machine: --map /mnt/old=FOLDER")
     assert check("-q", "--map", f"/mnt/old={plate.images}")[0] == Exit.OK
+
+
+def test_a_map_that_fits_no_path_is_a_warning(plate: Screen, check: Check) -> None:
+    _, out, _ = check("--map", "/mnt/old=/x")
+    said = f"--map /mnt/old fits no path; the most similar is {plate.images}"
+    assert [line for line in out if "most similar" in line] == [f"  --map: {said}"]
+
+
+def test_backslashes_that_a_map_takes_are_no_warning(plate: Screen, check: Check) -> None:
+    for row in plate.rows:
+        row[:2] = rf"images\{row[0]}", r"E:\lab"
+    plate.write()
+    _, out, _ = check()
+    assert r"  lines 2-7: E:\lab\images: DNA: no such folder, for 6 files" in out
+    assert r"  → name its folder on this machine: --map 'E:\lab\images'=FOLDER" in out
+    assert [line for line in out if "list-backslash" in line]
+    code, out, err = check("--map", rf"e:\lab={plate.images.parent}")
+    assert (code, out) == (Exit.OK, []), err
 
 
 def test_only_the_rows_that_loaddata_is_set_to_are_looked_at(plate: Screen) -> None:
@@ -532,7 +551,7 @@ def test_every_code_has_a_section_that_says_how_bad_it_is() -> None:
 
 def test_codes_that_only_a_whole_check_gives_fire_here() -> None:
     here = {everything.SELECTION, everything.BASE_FOLDER, everything.FILE_LIST}
-    here |= {everything.NO_IMAGE_SET, everything.UNUSED, everything.UNSIGNED}
+    here |= {everything.NO_IMAGE_SET, everything.MAP, everything.UNUSED, everything.UNSIGNED}
     assert set(everything.CODES) == {*rows.CODES, *files.CODES, *here}
     assert len({code.name for code in everything.CODES}) == len(everything.CODES)
 

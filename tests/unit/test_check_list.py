@@ -22,7 +22,8 @@ def listed(tmp_path: Path, text: str | bytes) -> Path:
 
 
 def found(tmp_path: Path, text: str | bytes, *keys: str) -> list[Finding]:
-    return of_list(listed(tmp_path, text), keys)[0]
+    findings, images = of_list(listed(tmp_path, text), keys)
+    return [*findings, *(rows.backslashes(images) if images else ())]
 
 
 def table(*lines: str, header: str = GOOD) -> str:

@@ -142,6 +142,24 @@ def test_a_pipeline_that_was_saved_with_its_list_needs_no_other(
     assert maker.text.endswith(f"\n\n{listed}") and "CreateBatchFiles:[module_num:2" in maker.text
 
 
+@pytest.mark.usefixtures("maker")
+def test_a_path_is_mapped_once(plate: Screen) -> None:
+    found = of_run(plate, moved=moved_of(["/lab=/lab/new"]))
+    folders = [row[found.images.header.index("PathName_DNA")] for row in found.images.rows]
+    assert folders[2] == f"/lab/new/{HOSTILE}"
+
+
+def test_the_list_of_a_pipeline_is_mapped(plate: Screen, maker: Maker) -> None:
+    plate.workspace.file_list.unlink()
+    listed = '"Version":"1","PlaneCount":"1"\n"URL","Series","Index","Channel"\n'
+    listed += '"file:///E:/lab/a.tif",,,\n'
+    head = HEAD + "ModuleCount:1\nHasImagePlaneDetails:True\n"
+    plate.pipeline.write_text(f"{head}{NAMES}\n{listed}")
+    questions = {of_run(plate, moved=moved_of([m])).made for m in (r"E:\lab=/x", r"E:\lab=/y")}
+    assert maker.asked == [["/x/a.tif"], ["/y/a.tif"]]
+    assert len({made.question for made in questions if made}) == 2
+
+
 def test_a_batch_file_is_made_once_and_kept(
     plate: Screen, maker: Maker, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,6 +274,22 @@ def test_where_cellprofiler_makes_none_its_reason_is_given(plate: Screen, maker:
 def test_a_batch_file_without_image_sets_is_no_image_set(plate: Screen, maker: Maker) -> None:
     maker.none = True
     refused(Exit.MALFORMED_INPUT, "makes no image set of 4 files", of_run, plate)
+
+
+def test_where_windows_paths_make_no_image_set_the_map_is_named(
+    plate: Screen, maker: Maker
+) -> None:
+    maker.none = True
+    for line in (r"E:\lab\p1\a.tif", "file:///E:/lab/p1/a.tif"):
+        plate.workspace.file_list.write_text(line)
+        error = refused(Exit.MALFORMED_INPUT, "makes no image set of 1 file", of_run, plate)
+        assert error.todo.startswith("name its folder on this machine: --map ")
+        assert error.todo.rstrip("'").endswith("=FOLDER")
+    plate.workspace.file_list.unlink()
+    listed = '"URL","Series","Index","Channel"\n"file:///E:/lab/a.tif",,,\n'
+    plate.pipeline.write_text(f"{HEAD}ModuleCount:1\nHasImagePlaneDetails:True\n{NAMES}\n{listed}")
+    error = refused(Exit.MALFORMED_INPUT, "makes no image set", of_run, plate)
+    assert error.todo == "name its folder on this machine: --map E:/lab=FOLDER"
 
 
 def test_a_full_disk_is_said(plate: Screen, maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
