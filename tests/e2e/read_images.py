@@ -2,13 +2,13 @@
 
 Usage: read_images.py FOLDER < NAMES
 
-For each name that a line gives it prints a JSON line: name, shape and a digest of the values as
-float64, or the error.
+For each name that a line gives it prints a JSON line: name, shape and values (float32, in
+base64), or the error.
 """
 
 from __future__ import annotations
 
-import hashlib
+import base64
 import json
 import logging
 import os
@@ -31,11 +31,11 @@ def main() -> None:
         name = line.rstrip("\n")
         found: dict[str, object] = {"name": name}
         try:
-            # LoadData's own way, but for the scale of values
-            image = FileImage("Image", sys.argv[1], name, rescale=False)
-            values = np.ascontiguousarray(image.provide_image(None).pixel_data, dtype="<f8")
+            # as LoadData does, which rescales
+            image = FileImage("Image", sys.argv[1], name)
+            values = np.ascontiguousarray(image.provide_image(None).pixel_data, dtype="<f4")
             found["shape"] = values.shape
-            found["digest"] = hashlib.sha256(values.tobytes()).hexdigest()
+            found["values"] = base64.b64encode(values.tobytes()).decode()
             image.release_memory()
         except Exception as error:
             found["error"] = f"{type(error).__name__}: {error}".splitlines()[0]

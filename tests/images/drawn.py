@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,9 +20,7 @@ from tiffs import (
     ASCII,
     BYTE,
     DOUBLE,
-    IFD,
     LONG,
-    LONG8,
     RATIONAL,
     SHORT,
     UNDEFINED,
@@ -56,6 +54,8 @@ class Drawn:
     name : str
         Its ending counts.
     data : bytes
+    behind : int
+        How many of its bytes stand behind its end.
     pixels : array, optional
         What a reader should give of its first page; None where it is for the reader to say.
     """
@@ -63,6 +63,7 @@ class Drawn:
     name: str
     data: bytes
     pixels: Pixels | None = None
+    behind: int = 0
 
 
 def _tags(pixels: Pixels, **more: tuple[int, Any]) -> Tags:
@@ -179,9 +180,7 @@ _OME = (
 
 
 def _ome(planes: int) -> Tags:
-    data = "".join(
-        f'<TiffData IFD="{i}" FirstZ="{i}" PlaneCount="1"/>' for i in range(planes)
-    )
+    data = "".join(f'<TiffData IFD="{i}" FirstZ="{i}" PlaneCount="1"/>' for i in range(planes))
     return {270: _text(_OME.format(z=planes, data=data))}
 
 
@@ -194,7 +193,9 @@ def _lsm() -> bytes:
     thumb = np.dstack([GREY8[::2, ::2]] * 3)
     pages = []
     for number in range(2):
-        own = page(PLANES[number], {254: (LONG, 0), **({} if number else {34412: (BYTE, bytes(info))})})
+        own = page(
+            PLANES[number], {254: (LONG, 0), **({} if number else {34412: (BYTE, bytes(info))})}
+        )
         pages += [own, page(thumb, {254: (LONG, 1)}, planar=True)]
     return tiff(pages)
 
@@ -209,10 +210,12 @@ def _stk(planes: int, *, uic1: bool = True, wide: bool = True) -> bytes:
     if uic1:
         tags[33628] = (LONG, [0, 1])
     if wide:
-        at.table(33629, RATIONAL, planes, table)
         at.table(33630, RATIONAL, planes, struct.pack(f"<{2 * planes}I", *[1, 10] * planes))
         # of its own kind: id, offset, until 0
-        at.table(33631, LONG, planes, struct.pack("<HIHIH", 0, 0, 1, 0, 0).ljust(4 * planes + 8, b"\0"))
+        at.table(
+            33631, LONG, planes, struct.pack("<HIHIH", 0, 0, 1, 0, 0).ljust(4 * planes + 8, b"\0")
+        )
+        at.table(33629, RATIONAL, planes, table)
     own.behind = b"".join(plane.tobytes() for plane in PLANES[1:planes])
     return at.file(own)
 
@@ -228,7 +231,9 @@ class _Laid:
 
     def file(self, own: Page) -> bytes:
         raw = []
-        whole = tiff([replace(own, raw=[struct.pack("<HHII", c, k, n, 0) for c, k, n, _ in self._tables])])
+        whole = tiff(
+            [replace(own, raw=[struct.pack("<HHII", c, k, n, 0) for c, k, n, _ in self._tables])]
+        )
         end = len(whole) + len(whole) % 2
         tail = b""
         for code, kind, count, data in self._tables:
@@ -245,7 +250,9 @@ def _imagej(planes: int, *, order: str = ">", large: bool = False) -> bytes:
         own = page(GREY16, more, order=order)
         own.behind = b"".join(p.astype(order + "u2").tobytes() for p in PLANES[1:planes])
         return tiff([own], How(order))
-    pages = [page(plane, more if not i else {}, order=order) for i, plane in enumerate(PLANES[:planes])]
+    pages = [
+        page(plane, more if not i else {}, order=order) for i, plane in enumerate(PLANES[:planes])
+    ]
     return tiff(pages, How(order))
 
 
@@ -257,7 +264,9 @@ def _fluoview() -> bytes:
     for name, size in dims:
         struct.pack_into("<16sIdd64s", head, at, name, size, 0.0, 1.0, b"um")
         at += 100
-    about = _text("[Intensity Mapping]\r\nMap Ch0: Range=00000 to 04095\r\n[Intensity Mapping End]\r\n")
+    about = _text(
+        "[Intensity Mapping]\r\nMap Ch0: Range=00000 to 04095\r\n[Intensity Mapping End]\r\n"
+    )
     more = {270: about, 34361: (BYTE, bytes(head)), 34362: (DOUBLE, [0.0] * 8)}
     return tiff([page(plane, more) for plane in PLANES[:2]])
 
@@ -358,7 +367,12 @@ def _mat() -> bytes:
     data = values.tobytes("F")
     body = struct.pack("<IIII", 6, 8, 6, 0) + struct.pack("<IIii", 5, 8, HEIGHT, WIDTH)
     body += struct.pack("<II", 1, 5) + b"Image\0\0\0" + struct.pack("<II", 9, len(data)) + data
-    return b"MATLAB 5.0".ljust(124) + struct.pack("<HH", 0x0100, 0x4D49) + struct.pack("<II", 14, len(body)) + body
+    return (
+        b"MATLAB 5.0".ljust(124)
+        + struct.pack("<HH", 0x0100, 0x4D49)
+        + struct.pack("<II", 14, len(body))
+        + body
+    )
 
 
 def _ccitt() -> bytes:
@@ -376,7 +390,11 @@ def kinds() -> Iterator[tuple[str, Drawn]]:
     add("big-endian", tiff([page(GREY16, order=">")], How(">")), GREY16)
     add("directory last", tiff([page(GREY16)], How(late=True)), GREY16)
     add("BigTIFF", tiff([page(GREY16)], How(big=True)), GREY16)
-    add("BigTIFF, big-endian", tiff([page(GREY16, order=">")], How(">", big=True, late=True)), GREY16)
+    add(
+        "BigTIFF, big-endian",
+        tiff([page(GREY16, order=">")], How(">", big=True, late=True)),
+        GREY16,
+    )
     add("large", tiff([page(LARGE, rows=16)]), LARGE)
     add("strips", tiff([page(GREY16, rows=5)]), GREY16)
     add("strips of one row", tiff([page(GREY16, rows=1)], How(late=True)), GREY16)
@@ -394,32 +412,115 @@ def kinds() -> Iterator[tuple[str, Drawn]]:
     add("MetaMorph stack", _stk(3), GREY16)
     add("MetaMorph stack, UIC2 alone", _stk(3, uic1=False), GREY16)
     add("MetaMorph plane, UIC1 alone", _stk(1, wide=False), GREY16)
-    add("MetaXpress", tiff([page(GREY16, {270: _text('<MetaData><PlaneInfo><prop id="a"/></PlaneInfo></MetaData>'), 305: _text("MetaSeries")})]), GREY16)
+    add(
+        "MetaXpress",
+        tiff(
+            [
+                page(
+                    GREY16,
+                    {
+                        270: _text('<MetaData><PlaneInfo><prop id="a"/></PlaneInfo></MetaData>'),
+                        305: _text("MetaSeries"),
+                    },
+                )
+            ]
+        ),
+        GREY16,
+    )
     add("ScanImage", _scanimage(), GREY16)
     add("ScanImage, BigTIFF", _scanimage_big(), GREY16)
     add("FluoView", _fluoview(), GREY16)
-    add("NIH Image", tiff([page(GREY8, {43314: (LONG, [0x49494E46, 1]), 40001: (BYTE, bytes(200))})]), GREY8)
-    add("Gatan", tiff([page(GREY16, {65006: (DOUBLE, 1.0), 65009: (DOUBLE, 2.0), 65015: (LONG, 1), 65027: (UNDEFINED, bytes(64))})]), GREY16)
-    add("Andor", tiff([page(p, {4864: (LONG, 1), 4869: (DOUBLE, -60.0), 4876: (LONG, i)}) for i, p in enumerate(PLANES)]), GREY16)
-    add("SIS", tiff([page(GREY16, {271: _text("Olympus Soft Imaging Solutions"), 33560: (LONG, 8)})]), GREY16)
+    add(
+        "NIH Image",
+        tiff([page(GREY8, {43314: (LONG, [0x49494E46, 1]), 40001: (BYTE, bytes(200))})]),
+        GREY8,
+    )
+    add(
+        "Gatan",
+        tiff(
+            [
+                page(
+                    GREY16,
+                    {
+                        65006: (DOUBLE, 1.0),
+                        65009: (DOUBLE, 2.0),
+                        65015: (LONG, 1),
+                        65027: (UNDEFINED, bytes(64)),
+                    },
+                )
+            ]
+        ),
+        GREY16,
+    )
+    add(
+        "Andor",
+        tiff(
+            [
+                page(p, {4864: (LONG, 1), 4869: (DOUBLE, -60.0), 4876: (LONG, i)})
+                for i, p in enumerate(PLANES)
+            ]
+        ),
+        GREY16,
+    )
+    add(
+        "SIS",
+        tiff([page(GREY16, {271: _text("Olympus Soft Imaging Solutions"), 33560: (LONG, 8)})]),
+        GREY16,
+    )
     add("Leica SCN", _scn(), RGB)
-    add("GeoTIFF", tiff([page(GREY16, {33550: (DOUBLE, [1.0, 1.0, 0.0]), 34735: (SHORT, [1, 1, 0, 1, 1024, 0, 1, 1]), 42113: _text("0")})]), GREY16)
+    add(
+        "GeoTIFF",
+        tiff(
+            [
+                page(
+                    GREY16,
+                    {
+                        33550: (DOUBLE, [1.0, 1.0, 0.0]),
+                        34735: (SHORT, [1, 1, 0, 1, 1024, 0, 1, 1]),
+                        42113: _text("0"),
+                    },
+                )
+            ]
+        ),
+        GREY16,
+    )
     add("EXIF", tiff([page(GREY8, {34665: (LONG, 8)})]), GREY8)
     own = page(GREY16)
     add("unknown type of a tag", tiff([_with(own, struct.pack("<HHII", 65100, 99, 1, 7))]), GREY16)
     add("tag without values", tiff([_with(own, struct.pack("<HHII", 65100, 3, 0, 0))]), GREY16)
-    add("tag of 4 billion values", tiff([_with(own, struct.pack("<HHII", 65100, 4, 0xFFFFFFFF, 8))]), GREY16)
-    add("tag behind the end", tiff([_with(own, struct.pack("<HHII", 65100, 7, 400, 1_000_000))]), GREY16)
+    add(
+        "tag of 4 billion values",
+        tiff([_with(own, struct.pack("<HHII", 65100, 4, 0xFFFFFFFF, 8))]),
+        GREY16,
+    )
+    add(
+        "tag behind the end",
+        tiff([_with(own, struct.pack("<HHII", 65100, 7, 400, 1_000_000))]),
+        GREY16,
+    )
     add("tag given twice", tiff([_with(own, struct.pack("<HHII", 256, 3, 1, WIDTH))]), GREY16)
     add("tags out of order", tiff([own], How(unsorted=True)), GREY16)
     add("odd offsets", tiff([own], How(odd=True)), GREY16)
-    add("chain that comes back", tiff([own], How(last=8)), GREY16)
     add("chain beyond the end", tiff([own], How(last=1_000_000)), GREY16)
-    add("description not UTF-8", tiff([page(GREY16, {270: (ASCII, "Größe 3 µm".encode("latin-1") + b"\0")})]), GREY16)
-    add("description not ASCII, ImageJ", tiff([page(GREY16, {270: (ASCII, b"ImageJ=1.5\nunit=\xb5m\nimages=x\n\0")})]), GREY16)
-    add("no byte counts", tiff([replace(own, counts=[0])]), GREY16)
+    add(
+        "description not UTF-8",
+        tiff([page(GREY16, {270: (ASCII, "Größe 3 µm".encode("latin-1") + b"\0")})]),
+        GREY16,
+    )
+    add(
+        "description not ASCII, ImageJ",
+        tiff([page(GREY16, {270: (ASCII, b"ImageJ=1.5\nunit=\xb5m\nimages=x\n\0")})]),
+        GREY16,
+    )
+    add("no byte counts", tiff([replace(own, counts=[])]), GREY16)
+    extracted = page(GREY16, {270: _text("ImageJ=1.54f\nimages=3\nslices=3\n")})
+    add("ImageJ, one page of three", tiff([extracted]), GREY16)
     add("byte counts too large", tiff([replace(own, counts=[HEIGHT * WIDTH * 2 + 64])]), GREY16)
-    add("no rows per strip", tiff([replace(own, tags={k: v for k, v in own.tags.items() if k != 278})]), GREY16)
+    add(
+        "no rows per strip",
+        tiff([replace(own, tags={k: v for k, v in own.tags.items() if k != 278})]),
+        GREY16,
+    )
     add("deflate", tiff([page(GREY16, _coded(8), rows=8, encode=zlib.compress)]), GREY16)
     add("deflate, old code", tiff([page(GREY16, _coded(32946), encode=zlib.compress)]), GREY16)
     add("deflate tiles", tiff([page(GREY16, _coded(8), tile=16, encode=zlib.compress)]), GREY16)
@@ -470,11 +571,18 @@ def kinds() -> Iterator[tuple[str, Drawn]]:
     add("min is white", tiff([page(GREY8, {262: (SHORT, 0)})]))
     add("YCbCr", tiff([page(RGB, {262: (SHORT, 6), 530: (SHORT, [1, 1])})]))
     wide = RGB[::2, ::2]
-    blocks = np.dstack([GREY8[0::2, 0::2], GREY8[0::2, 1::2], GREY8[1::2, 0::2], GREY8[1::2, 1::2], wide[:, :, 1:]])
+    blocks = np.dstack(
+        [GREY8[0::2, 0::2], GREY8[0::2, 1::2], GREY8[1::2, 0::2], GREY8[1::2, 1::2], wide[:, :, 1:]]
+    )
     own = page(RGB, {262: (SHORT, 6), 530: (SHORT, [2, 2])})
     own.parts = [blocks.tobytes()]
     add("YCbCr, 2 × 2", tiff([own]))
-    add("fill order 2", tiff([_packed(np.packbits(BITS, axis=1, bitorder="little").tobytes(), 1, {266: (SHORT, 2)})]))
+    add(
+        "fill order 2",
+        tiff(
+            [_packed(np.packbits(BITS, axis=1, bitorder="little").tobytes(), 1, {266: (SHORT, 2)})]
+        ),
+    )
     add("orientation 3", tiff([page(GREY8, {274: (SHORT, 3)})]))
     for kind, (data, pixels) in of_tiff.items():
         ending = {"LSM": "lsm", "BigTIFF": "btf"}.get(kind, "tif")
@@ -489,10 +597,13 @@ def kinds() -> Iterator[tuple[str, Drawn]]:
     with io.BytesIO() as file:
         Image.fromarray(RGB).quantize(16).save(file, "PNG")
         yield "PNG, palette", Drawn("palette.png", file.getvalue())
-    yield "PNG, bytes behind its end", Drawn("more.png", _by_pillow(GREY8, "PNG") + b"more" * 20, GREY8)
+    yield (
+        "PNG, bytes behind its end",
+        Drawn("more.png", _by_pillow(GREY8, "PNG") + b"more" * 20, GREY8, 80),
+    )
     yield "JPEG file", Drawn("a.jpg", _jpeg(SMOOTH))
     yield "JPEG file, progressive", Drawn("b.jpg", _jpeg(SMOOTH, progressive=True))
-    yield "JPEG file, bytes behind its end", Drawn("c.jpg", _jpeg(SMOOTH) + b"more" * 20)
+    yield "JPEG file, bytes behind its end", Drawn("c.jpg", _jpeg(SMOOTH) + b"more" * 20, behind=80)
     yield "BMP", Drawn("a.bmp", _bmp(), GREY8)
     yield "GIF", Drawn("a.gif", _by_pillow(GREY8, "GIF"))
     yield "Cellomics DIB", Drawn("a.dib", _dib(), GREY16)
@@ -501,9 +612,34 @@ def kinds() -> Iterator[tuple[str, Drawn]]:
     yield "MATLAB", Drawn("a.mat", _mat(), (GREY16 / 65535))
 
 
-def cuts(data: bytes) -> Iterator[tuple[str, bytes]]:
+def damaged() -> Iterator[tuple[str, Drawn]]:
+    """Draw files that are damaged, but not cut off."""
+    own = page(GREY16, rows=4)
+    yield "chain that comes back", Drawn("circle.tif", tiff([own], How(last=8)))
+    whole = tiff([own])
+    _, half = struct.unpack_from("<II", _entry(whole, 273), 4)
+    table = list(struct.unpack_from("<6I", whole, half))
+    for name, beyond in (
+        ("half of the strips beyond the end", len(whole)),
+        ("strips not written", 0),
+    ):
+        offsets = [*table[:3], *(beyond and at + beyond for at in table[3:])]
+        data = whole[:half] + struct.pack("<6I", *offsets) + whole[half + 24 :]
+        yield name, Drawn(f"{name}.tif", data)
+    yield "byte count of 0", Drawn("zero.tif", tiff([replace(page(GREY16), counts=[0])]))
+
+
+def _entry(data: bytes, code: int) -> bytes:
+    """Give a tag's entry of a little-endian file's first directory, which stands at byte 8."""
+    (count,) = struct.unpack_from("<H", data, 8)
+    entries = [data[i : i + 12] for i in range(10, 10 + 12 * count, 12)]
+    return next(entry for entry in entries if entry.startswith(struct.pack("<H", code)))
+
+
+def cuts(drawn: Drawn) -> Iterator[tuple[str, bytes]]:
     """Give a file as copies leave it that were cut off."""
-    size = len(data)
+    data = drawn.data
+    size = len(data) - drawn.behind
     for where, end in {
         "in its header": 6,
         "at 3 %": size * 3 // 100,

@@ -10,7 +10,19 @@ from typing import Any
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL, FLOAT, DOUBLE, IFD, LONG8 = (
     1, 2, 3, 4, 5, 7, 10, 11, 12, 13, 16,
 )  # fmt: skip
-_FORM = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 7: "s", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q"}
+_FORM = {
+    1: "B",
+    2: "s",
+    3: "H",
+    4: "I",
+    5: "II",
+    7: "s",
+    10: "ii",
+    11: "f",
+    12: "d",
+    13: "I",
+    16: "Q",
+}
 Value = Any
 Tags = dict[int, tuple[int, Value]]
 
@@ -33,8 +45,8 @@ class Page:
         Its sub-directories (tag 330).
     raw : sequence of bytes
         Whole entries to be added as they are.
-    counts : sequence of int, optional
-        Byte counts other than the true ones.
+    counts : list of int, optional
+        Byte counts other than the true ones; none at all where it is empty.
     """
 
     tags: Tags
@@ -43,7 +55,7 @@ class Page:
     behind: bytes = b""
     inner: Sequence[Page] = ()
     raw: Sequence[bytes] = ()
-    counts: Sequence[int] | None = None
+    counts: list[int] | None = None
 
 
 @dataclass
@@ -116,7 +128,8 @@ class _Writer:
         kind = LONG8 if how.big else LONG
         parts = list(page.parts)
         tags.setdefault(codes[0], (kind, [0] * len(parts)))
-        tags.setdefault(codes[1], (LONG, list(page.counts or map(len, parts))))
+        if page.counts != []:
+            tags.setdefault(codes[1], (LONG, list(page.counts or map(len, parts))))
         own = tags[codes[0]] == (kind, [0] * len(parts))
         if how.late:
             if own:
