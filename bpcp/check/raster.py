@@ -64,7 +64,7 @@ def png(file: BinaryIO, size: int) -> Looked:
         raise FaultError(BAD_HEADER, "its PNG header can't be read")
     odd = () if _png_ends(file, size, width * height * samples) else ("its end mark is missing",)
     named = f"uint{depth}" if depth in (8, 16) else f"{depth}-bit"
-    unusual = f"a PNG of {depth} bits" if depth < 8 else ""
+    unusual = f"a PNG with {depth}-bit values" if depth < 8 else ""
     return Looked(
         kind=PNG, size=(height, width, samples, 1), depth=named, warnings=odd, unusual=unusual
     )

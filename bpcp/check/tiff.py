@@ -39,6 +39,15 @@ _UIC2_BYTES = 24
 # What CellProfiler reads: plain, LZW, JPEG of both styles, Deflate, PackBits, JPEG 2000.
 _READ = frozenset((1, 5, 6, 7, 8, 32773, 32946, 33003))
 _OLD_JPEG, _LZW = 6, 5
+# Names of some others.
+_CODED = {
+    2: "CCITT",
+    3: "CCITT Group 3",
+    4: "CCITT Group 4",
+    34925: "LZMA",
+    50000: "Zstandard",
+    50001: "WebP",
+}
 _FLOAT_PREDICTOR = 3
 # More tags than any writer puts into one directory.
 _MOST_TAGS = 4096
@@ -108,6 +117,8 @@ class _Walk:
         self._room = 4 * size + 1_000_000
         self._found = Tiff()
         self._first_page: _Page | None = None
+        # whether it is Zeiss's: its first directory alone says so
+        self._lsm = False
 
     def _read(self, at: int, count: int) -> bytes:
         if at >= self._size:
@@ -234,7 +245,7 @@ class _Walk:
         """See that a page's pixels lie inside the file, and those of its sub-directories."""
         page = self._measured(tags)
         if self._first_page is None:
-            self._first_page = page
+            self._first_page, self._lsm = page, _LSM in tags
         page.end = max(at, self._inside(tags, page, which))
         for number, inner in enumerate(self._values(tags, _INNER), 1):
             name = f" of sub-directory {number}{which}"
@@ -257,9 +268,10 @@ class _Walk:
         compression = self._value(tags, _COMPRESSION, 1)
         unusual = ""
         if compression not in _READ:
-            unusual = f"a TIFF of compression {compression}"
+            name = _CODED.get(compression, "unknown here")
+            unusual = f"a TIFF of compression {compression} ({name})"
         elif self._value(tags, _PREDICTOR, 1) == _FLOAT_PREDICTOR:
-            unusual = "a TIFF with the predictor of floating point"
+            unusual = "a TIFF with the floating-point predictor (3)"
         kind, widest = self._value(tags, _SAMPLE_FORMAT, 1), max(bits, default=1)
         named = kind in _SAMPLES and widest in (8, 16, 32, 64) and (kind != 3 or widest > 8)
         depth = f"{_SAMPLES[kind]}{widest}" if named else f"{widest}-bit"
@@ -302,7 +314,7 @@ class _Walk:
             raise FaultError(TRUNCATED, f"has {have:,} of the {wanted:,} {part}s{which}")
         # some writers count more bytes than the last strip's rows have
         spare = max(0, sum(counts) - page.whole) if plain else 0
-        if _LSM in tags and page.compression == _LZW:
+        if self._lsm and page.compression == _LZW:
             # LSM counts bytes as they are when decoded
             counts = [min(1, count) for count in counts]
         last = 0

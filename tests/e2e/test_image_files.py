@@ -30,7 +30,7 @@ from bpcp.imagelist import ImageList
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
-WHOLE, HOLE = "whole", "its end a hole"
+WHOLE, DAMAGED, HOLE = "whole", "damaged", "its end a hole"
 # Cut at all places; the others at some, to save time.
 ALL_CUTS = {
     "little-endian", "directory last", "BigTIFF", "strips", "pages, directories last", "OME-TIFF",
@@ -63,6 +63,9 @@ def draw(folder: Path) -> list[Case]:
         (folder / name).write_bytes(data)
         if hole:
             os.truncate(folder / name, hole)
+            if (folder / name).stat().st_blocks * 512 >= hole:
+                # a disk that has no holes
+                return
         found.append(Case(kind, what, name, drawn))
 
     for kind, drawn in kinds():
@@ -74,7 +77,7 @@ def draw(folder: Path) -> list[Case]:
             size = len(drawn.data)
             put(kind, HOLE, drawn, drawn.data[: size // 2], size)
     for kind, drawn in damaged():
-        put(kind, "damaged", drawn, drawn.data)
+        put(kind, DAMAGED, drawn, drawn.data)
     return found
 
 
@@ -146,17 +149,15 @@ def test_no_wrong_error_and_no_truncated_file_accepted(tmp_path: Path) -> None:
     cases = draw(folder)
     answers, words = read(folder, cases), said(folder, cases)
     lines, wrong = [], []
-    whole: dict[str, dict[str, Any]] = {}
+    whole = {c.kind: answers[c.name].get("values") for c in cases if c.what == WHOLE}
     for case in cases:
         answer = answers.get(case.name, {"error": "no answer"})
-        if case.what == WHOLE:
-            whole[case.kind] = answer
-        same = (
-            is_right(answer, case.drawn)
-            if "error" not in answer and case.what == WHOLE
-            else (answer.get("values") == whole.get(case.kind, {}).get("values"))
-        )
-        does = "fails" if "error" in answer else "reads" if same else "other values"
+        if "error" in answer:
+            does = "fails"
+        elif case.what in (WHOLE, DAMAGED):
+            does = "reads" if is_right(answer, case.drawn) else "other values"
+        else:
+            does = "reads" if answer["values"] == whole[case.kind] else "other values"
         severity, what = words.get(case.name, ("", ""))
         lines.append(f"{case.kind:36} {case.what:14} {does:12} {severity or 'good':8} {what}")
         wrong += [f"{fault}: {lines[-1]}" for fault in faults(case, does, severity)]

@@ -135,6 +135,34 @@ def packbits(data: bytes) -> bytes:
     return b"".join(bytes([len(run) - 1]) + run for run in runs)
 
 
+def lzw(data: bytes) -> bytes:
+    """Encode bytes as codes of nine bits, each for itself; the table starts anew in time."""
+    codes = []
+    for i in range(0, len(data), 200):
+        codes += [256, *data[i : i + 200]]
+    bits = "".join(f"{code:09b}" for code in [*codes, 257])
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def _interlaced(pixels: Pixels) -> bytes:
+    """Draw a PNG of seven passes (Adam7)."""
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+              (0, 1, 1, 2))  # fmt: skip
+    rows = b"".join(
+        b"\0" + row.tobytes() for x, y, dx, dy in passes for row in pixels[y::dy, x::dx]
+    )
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 0, 0, 0, 1),
+        b"IDAT": zlib.compress(rows),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )
+
+
 def _by_pillow(pixels: Pixels, form: str = "TIFF", **how: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, form, **how)
@@ -184,8 +212,11 @@ def _ome(planes: int) -> Tags:
     return {270: _text(_OME.format(z=planes, data=data))}
 
 
-def _lsm() -> bytes:
-    """Draw two planes, each with a thumbnail behind it, as LSM files have."""
+def _lsm(packed: bool = False) -> bytes:
+    """Draw two planes, each with a thumbnail behind it, as LSM files have.
+
+    Of packed ones, the byte counts are those of the pixels.
+    """
     info = bytearray(512)
     struct.pack_into("<IiIIIIIi", info, 0, 0x00400494C, len(info), WIDTH, HEIGHT, 2, 1, 1, 2)
     struct.pack_into("<II", info, 32, 10, 10)
@@ -193,9 +224,12 @@ def _lsm() -> bytes:
     thumb = np.dstack([GREY8[::2, ::2]] * 3)
     pages = []
     for number in range(2):
-        own = page(
-            PLANES[number], {254: (LONG, 0), **({} if number else {34412: (BYTE, bytes(info))})}
-        )
+        more: Tags = {254: (LONG, 0), 259: (SHORT, 5 if packed else 1)}
+        if number == 0:
+            more[34412] = (BYTE, bytes(info))
+        own = page(PLANES[number], more, encode=lzw if packed else bytes)
+        if packed:
+            own.counts = [PLANES[number].nbytes + 2000]
         pages += [own, page(thumb, {254: (LONG, 1)}, planar=True)]
     return tiff(pages)
 
@@ -409,6 +443,8 @@ def kinds() -> Iterator[tuple[str, Drawn]]:
     add("ImageJ stack", _imagej(3), GREY16)
     add("ImageJ, one directory", _imagej(3, large=True), GREY16)
     add("LSM", _lsm(), GREY16)
+    add("LSM, LZW", _lsm(packed=True), GREY16)
+    add("LZW tiles", tiff([page(GREY16, _coded(5), tile=16, encode=lzw)]), GREY16)
     add("MetaMorph stack", _stk(3), GREY16)
     add("MetaMorph stack, UIC2 alone", _stk(3, uic1=False), GREY16)
     add("MetaMorph plane, UIC1 alone", _stk(1, wide=False), GREY16)
@@ -585,12 +621,13 @@ def kinds() -> Iterator[tuple[str, Drawn]]:
     )
     add("orientation 3", tiff([page(GREY8, {274: (SHORT, 3)})]))
     for kind, (data, pixels) in of_tiff.items():
-        ending = {"LSM": "lsm", "BigTIFF": "btf"}.get(kind, "tif")
+        ending = {"LSM": "lsm", "LSM, LZW": "lsm", "BigTIFF": "btf"}.get(kind, "tif")
         yield kind, Drawn(f"{kind}.{ending}", data, pixels)
     stack = of_tiff["MetaMorph stack"]
     yield "STK", Drawn("a.stk", *stack)
     yield "Flex", Drawn("a.flex", _flex(), GREY16)
     yield "PNG", Drawn("grey.png", _by_pillow(GREY8, "PNG"), GREY8)
+    yield "PNG, interlaced", Drawn("woven.png", _interlaced(GREY8), GREY8)
     yield "PNG, 16 bits", Drawn("deep.png", _by_pillow(GREY16, "PNG"), GREY16)
     yield "PNG, 1 bit", Drawn("bits.png", _by_pillow(BITS, "PNG"))
     yield "PNG, colour", Drawn("colour.png", _by_pillow(RGB, "PNG"), RGB)
@@ -615,7 +652,7 @@ def kinds() -> Iterator[tuple[str, Drawn]]:
 def damaged() -> Iterator[tuple[str, Drawn]]:
     """Draw files that are damaged, but not cut off."""
     own = page(GREY16, rows=4)
-    yield "chain that comes back", Drawn("circle.tif", tiff([own], How(last=8)))
+    yield "chain that comes back", Drawn("circle.tif", tiff([own], How(last=8)), GREY16)
     whole = tiff([own])
     _, half = struct.unpack_from("<II", _entry(whole, 273), 4)
     table = list(struct.unpack_from("<6I", whole, half))
@@ -625,8 +662,8 @@ def damaged() -> Iterator[tuple[str, Drawn]]:
     ):
         offsets = [*table[:3], *(beyond and at + beyond for at in table[3:])]
         data = whole[:half] + struct.pack("<6I", *offsets) + whole[half + 24 :]
-        yield name, Drawn(f"{name}.tif", data)
-    yield "byte count of 0", Drawn("zero.tif", tiff([replace(page(GREY16), counts=[0])]))
+        yield name, Drawn(f"{name}.tif", data, GREY16)
+    yield "byte count of 0", Drawn("zero.tif", tiff([replace(page(GREY16), counts=[0])]), GREY16)
 
 
 def _entry(data: bytes, code: int) -> bytes:

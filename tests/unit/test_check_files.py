@@ -139,7 +139,7 @@ FIRES: dict[str, tuple[Callable[[Path], object], bool, str]] = {
     "image-decode-error": (broken_strip, True, "page 1 can't be decoded: "),
     "image-odd-header": (lost_page, False, "it names one more page, behind its end"),
     "image-directory-loop": (circle, False, "its directory 1 names the one at byte 8 as the next"),
-    "image-unusual-format": (zstandard, False, "a TIFF of compression 50000; CellProfiler: OSErr"),
+    "image-unusual-format": (zstandard, False, "a TIFF of compression 50000 (Zstandard); Cell"),
     "image-hole": (hole, False, "16,384 of its bytes were never written, and read as zeros"),
     "image-flat": (flat, True, "all pixels have one value"),
 }
@@ -160,6 +160,8 @@ def test_fires_by_row_and_channel(folder: Path, code: str) -> None:
     make, deep, what = FIRES[code]
     tiff(folder / "good.tif")
     make(folder / "bad one.tif")
+    if make is hole and (folder / "bad one.tif").stat().st_blocks * 512 >= 20480:
+        pytest.skip("no holes in files on this disk")
     images = listed(
         ("good.tif", "good.tif"),
         ("bad one.tif", "good.tif"),
