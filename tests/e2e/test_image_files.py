@@ -37,7 +37,7 @@ ALL_CUTS = {
     "MetaMorph stack", "PNG", "JPEG file", "Cellomics C01",
 }  # fmt: skip
 SOME_CUTS = {"at half", "last byte"}
-# Of this, CellProfiler's reader never gives an answer.
+# Of this, CellProfiler's reader gave no answer in 75 s.
 ENDLESS = "chain that comes back"
 # What tells how values are scaled.
 SCALES = {"u1": 255, "u2": 65535, "u4": 2**32, "i1": 255, "i2": 65535, "i4": 2**32 - 1}
@@ -151,8 +151,10 @@ def test_no_wrong_error_and_no_truncated_file_accepted(tmp_path: Path) -> None:
     lines, wrong = [], []
     whole = {c.kind: answers[c.name].get("values") for c in cases if c.what == WHOLE}
     for case in cases:
-        answer = answers.get(case.name, {"error": "no answer"})
-        if "error" in answer:
+        answer = answers.get(case.name, {})
+        if not answer:
+            does = "not asked"
+        elif "error" in answer:
             does = "fails"
         elif case.what in (WHOLE, DAMAGED):
             does = "reads" if is_right(answer, case.drawn) else "other values"

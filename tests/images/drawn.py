@@ -634,6 +634,9 @@ def kinds() -> Iterator[tuple[str, Drawn]]:
     with io.BytesIO() as file:
         Image.fromarray(RGB).quantize(16).save(file, "PNG")
         yield "PNG, palette", Drawn("palette.png", file.getvalue())
+    with io.BytesIO() as file:
+        Image.fromarray(RGB).quantize(200).save(file, "PNG")
+        yield "PNG, palette of 8 bits", Drawn("colours.png", file.getvalue())
     yield (
         "PNG, bytes behind its end",
         Drawn("more.png", _by_pillow(GREY8, "PNG") + b"more" * 20, GREY8, 80),
