@@ -22,9 +22,12 @@ _END_MARKS = {JPEG: b"\xff\xd9", GIF: b";"}
 _SCAN = b"\xff\xda"
 # Samples of a pixel by PNG's colour type.
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# More chunks or elements than any writer puts into a file.
 _MOST_CHUNKS = 1_000_000
-# No compression packs so many values into a byte, but for an image of one colour.
-_MOST_VALUES_A_BYTE = 5000
+# Deflate packs no more bytes into one; JPEG does, but for images of one colour alone.
+_MOST_VALUES_A_BYTE = 1100
+# No Cellomics image is larger.
+_MOST_INFLATED = 1 << 32
 # Bytes of a bitmap's header in Cellomics files. Source: Bio-Formats, CellomicsReader.
 _DIB_HEADER = 52
 _MIB = 1 << 20
@@ -173,6 +176,8 @@ def _inflated(file: BinaryIO, size: int) -> tuple[bytes, int]:
             part = zipped.decompress(data, _MIB)
             total += len(part)
             head = head or part
+            if total > _MOST_INFLATED:
+                raise FaultError(BAD_HEADER, f"holds more than {_MOST_INFLATED:,} bytes of pixels")
     except zlib.error as error:
         raise FaultError(DECODE, f"can't be decoded: {error}") from None
     return head, total
@@ -185,7 +190,9 @@ def matlab(file: BinaryIO, size: int) -> Looked:
     if len(mark) < 2 or size < 136:
         raise FaultError(TRUNCATED, f"ends at byte {size:,}, within its header")
     order, at = "<" if mark == b"IM" else ">", 128
-    while at < size:
+    for _ in range(_MOST_CHUNKS):
+        if at >= size:
+            break
         file.seek(at)
         head = file.read(8)
         if len(head) < 8:
