@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import struct
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from drawn import GREY16, Drawn, cuts, damaged, kinds, page
 from tiffs import How, tiff
 
-from bpcp.check import faults
+from bpcp import engine
+from bpcp.check import faults, raster
 from bpcp.check.faults import Looked
 from bpcp.check.look import look
 
@@ -115,6 +117,30 @@ def test_directories_that_share_a_large_table_are_given_up(tmp_path: Path) -> No
     data += struct.pack("<I", 1) * strips
     found = seen(tmp_path / "a.tif", bytes(data))
     assert (found.fault, found.said) == (faults.BAD_HEADER, "its directories lie over one another")
+
+
+def test_a_reader_that_gives_no_answer_ends_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = tmp_path / "cellprofiler"
+    endless.write_text("#!/bin/sh\nexec sleep 60\n")
+    endless.chmod(0o755)
+    monkeypatch.setenv("BPCP_CELLPROFILER", str(endless))
+    monkeypatch.setattr(engine, "_START_S", 0.1)
+    monkeypatch.setattr(engine, "_READ_S", 0.1)
+    assert engine.unreadable([str(tmp_path / "a.tif")]) is None
+
+
+def test_what_unpacks_without_end_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raster, "_MOST_INFLATED", 3 << 20)
+    data = struct.pack(">I", 16) + zlib.compress(bytes(9 << 20))
+    found = seen(tmp_path / "a.C01", data)
+    assert (found.fault, found.said) == (
+        faults.BAD_HEADER,
+        "holds more than 3,145,728 bytes of pixels",
+    )
 
 
 def mutated(drawn: Drawn, random: np.random.Generator, count: int) -> Iterator[bytes]:
