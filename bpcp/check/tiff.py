@@ -37,7 +37,7 @@ _UIC2, _LSM = 33629, 34412
 _UIC2_BYTES = 24
 
 # What CellProfiler reads: plain, LZW, JPEG of both styles, Deflate, PackBits, JPEG 2000.
-_READ = frozenset((1, 5, 6, 7, 8, 32773, 32946, 33003))
+_READ = frozenset((1, 5, 6, 7, 8, 32773, 32946, 33003, 34712))
 _OLD_JPEG, _LZW = 6, 5
 # Names of some others.
 _CODED = {
