@@ -427,7 +427,7 @@ def measurements(
 
 
 def errors_by_image_set(
-    argv: Sequence[str], pipeline: Path, image_list: Path, scratch: Path, timeout_s: float = 600
+    argv: Sequence[str], pipeline: Path, image_list: Path, scratch: Path, timeout_s: float
 ) -> list[str]:
     """Run a pipeline of one module over all image sets, and give each one's last error, or "".
 

@@ -45,6 +45,9 @@ LoadData:[module_num:1|svn_version:'Unknown'|variable_revision_number:6|show_win
     Rescale intensities?:Yes
 """
 
+# Much more than a start of CellProfiler takes, and than it takes to read an image.
+_START_S, _READ_S = 60, 5
+
 _MEASURED = ("objects", "widest", "widths")
 
 
@@ -157,7 +160,12 @@ def unreadable(paths: Sequence[str]) -> dict[str, str] | None:
         program.write_text(_READ_IMAGES, encoding="utf-8")
         rows = [tuple(reversed(os.path.split(path))) for path in paths]
         imagelist.write(listed, ("FileName_Image", "PathName_Image"), rows)
-        errors = cellprofiler.errors_by_image_set(argv, program, listed, folder)
+        # some damaged files are read without end
+        timeout_s = _START_S + _READ_S * len(paths)
+        try:
+            errors = cellprofiler.errors_by_image_set(argv, program, listed, folder, timeout_s)
+        except BpcpError:
+            return None
     if len(errors) != len(paths):
         return None
     return {path: error for path, error in zip(paths, errors, strict=True) if error}

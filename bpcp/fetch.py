@@ -24,7 +24,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import NoReturn
 
 from bpcp import imagelist, s3, staging
@@ -40,7 +39,6 @@ from bpcp.staging import Inputs
 from bpcp.workspace import ChunkPaths, Json, Workspace, hold, of_status, read_json, write_json
 
 _LOOK_S = 0.3
-_LOOKING = Lock()
 
 
 @dataclass(frozen=True)
@@ -151,9 +149,7 @@ def bring_good(
         return why
     from bpcp.check.look import look
 
-    # what tifffile logs of one file must not be taken for another's
-    with _LOOKING:
-        found = look(str(place))
+    found = look(str(place))
     if not found.certain:
         return ""
     place.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from bpcp import beside, engine, imagelist, imagesets, mapping, saved, selection
@@ -196,6 +196,9 @@ def run(
             own = _urls(named, settings) if makes_sets else set()
             findings += _unsigned(own, workspace)
             how = _how(named, asked, settings, remote, own, compare=compared)
+            if pipe.is_3d:
+                # another reader reads volumes, and can't be asked so
+                how = replace(how, ask=None)
             found, count = files.of_files(named, settings.root, how)
             findings += found
         if loading:

@@ -19,9 +19,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from bpcp import elsewhere, imagelist
-from bpcp.check import look
+from bpcp.check import faults, look
+from bpcp.check.faults import Looked
 from bpcp.check.findings import Code, Finding, Severity
-from bpcp.check.look import Looked
 from bpcp.errors import BpcpError, Exit
 from bpcp.folders import NOWHERE, Moved
 from bpcp.imagelist import ImageList
@@ -32,25 +32,28 @@ def _error(fault: str, summary: str, code: Exit) -> Code:
     return Code(f"image-{fault}", Severity.ERROR, summary, code, by_image_set=True)
 
 
-MISSING = _error(look.MISSING, "a file is not there", Exit.NO_INPUT)
-DANGLING = _error(look.DANGLING, "a link leads nowhere", Exit.NO_INPUT)
-NOT_A_FILE = _error(look.NOT_A_FILE, "a folder in a file's place", Exit.NO_INPUT)
-NO_PERMISSION = _error(look.NO_PERMISSION, "a file may not be read", Exit.NO_INPUT)
-UNREADABLE = _error(look.UNREADABLE, "the disk does not give a file", Exit.NO_INPUT)
-EMPTY = _error(look.EMPTY, "a file is empty", Exit.MALFORMED_INPUT)
+MISSING = _error(faults.MISSING, "a file is not there", Exit.NO_INPUT)
+DANGLING = _error(faults.DANGLING, "a link leads nowhere", Exit.NO_INPUT)
+NOT_A_FILE = _error(faults.NOT_A_FILE, "a folder in a file's place", Exit.NO_INPUT)
+NO_PERMISSION = _error(faults.NO_PERMISSION, "a file may not be read", Exit.NO_INPUT)
+UNREADABLE = _error(faults.UNREADABLE, "the disk does not give a file", Exit.NO_INPUT)
+EMPTY = _error(faults.EMPTY, "a file is empty", Exit.MALFORMED_INPUT)
 BAD_HEADER = _error(
-    look.BAD_HEADER, "a file is not the image that its name says", Exit.MALFORMED_INPUT
+    faults.BAD_HEADER, "a file is not the image that its name says", Exit.MALFORMED_INPUT
 )
-TRUNCATED = _error(look.TRUNCATED, "a file ends before its pixels do", Exit.MALFORMED_INPUT)
-DECODE = _error(look.DECODE, "pixels can't be decoded", Exit.MALFORMED_INPUT)
+TRUNCATED = _error(faults.TRUNCATED, "a file ends before its pixels do", Exit.MALFORMED_INPUT)
+LOOP = _error(faults.LOOP, "a TIFF's directories lead in a circle", Exit.MALFORMED_INPUT)
+DECODE = _error(faults.DECODE, "pixels can't be decoded", Exit.MALFORMED_INPUT)
+UNUSUAL = _error(
+    faults.UNUSUAL, "a kind of file that CellProfiler can't read", Exit.MALFORMED_INPUT
+)
 SIZE = Code("image-size-differs", Severity.WARNING, "images of a channel differ in size")
 DEPTH = Code("image-depth-differs", Severity.WARNING, "images of a channel differ in depth")
 SET_SIZE = Code(
     "image-set-size-differs", Severity.WARNING, "channels of an image set differ in size"
 )
-ODD_HEADER = Code(
-    "image-odd-header", Severity.WARNING, "a TIFF's header names what is not in the file"
-)
+ODD_HEADER = Code("image-odd-header", Severity.WARNING, "a header names what is not in the file")
+HOLE = Code("image-hole", Severity.WARNING, "a part of a file was never written")
 FLAT = Code("image-flat", Severity.WARNING, "all pixels of an image have one value")
 NOT_CHECKED = Code("image-not-checked", Severity.NOTE, "images that were not looked into")
 NOT_VERIFIED = Code(
@@ -66,26 +69,32 @@ CODES = (
     EMPTY,
     BAD_HEADER,
     TRUNCATED,
+    LOOP,
     DECODE,
+    UNUSUAL,
     SIZE,
     DEPTH,
     SET_SIZE,
     ODD_HEADER,
+    HOLE,
     FLAT,
     NOT_CHECKED,
     NOT_VERIFIED,
 )
 
+_COMPARE = "nothing, where its source is the same; else copy it again"
 _AGAIN = "copy it again from where it comes from"
 _FAULTS = {
-    look.DANGLING: (DANGLING, "bring back what it leads to, or mend the link"),
-    look.NOT_A_FILE: (NOT_A_FILE, "mend the name in the list"),
-    look.NO_PERMISSION: (NO_PERMISSION, "chmod a+r; or ask its owner"),
-    look.UNREADABLE: (UNREADABLE, "see that the disk is mounted and well"),
-    look.EMPTY: (EMPTY, _AGAIN),
-    look.BAD_HEADER: (BAD_HEADER, f"{_AGAIN}; give it the name of what it is"),
-    look.TRUNCATED: (TRUNCATED, _AGAIN),
-    look.DECODE: (DECODE, _AGAIN),
+    faults.DANGLING: (DANGLING, "bring back what it leads to, or mend the link"),
+    faults.NOT_A_FILE: (NOT_A_FILE, "mend the name in the list"),
+    faults.NO_PERMISSION: (NO_PERMISSION, "chmod a+r; or ask its owner"),
+    faults.UNREADABLE: (UNREADABLE, "see that the disk is mounted and well"),
+    faults.EMPTY: (EMPTY, _AGAIN),
+    faults.BAD_HEADER: (BAD_HEADER, f"{_AGAIN}; give it the name of what it is"),
+    faults.TRUNCATED: (TRUNCATED, _AGAIN),
+    faults.LOOP: (LOOP, _AGAIN),
+    faults.DECODE: (DECODE, _AGAIN),
+    faults.UNUSUAL: (UNUSUAL, "save it with another compression or depth"),
 }
 # So many files are looked at in less time than other processes take to start.
 _ALONE = 300
@@ -189,7 +198,7 @@ def of_files(images: ImageList, root: Path, how: How | None = None) -> tuple[lis
         else:
             here.append(name)
     looked = dict(zip(here, _look_at(here, how), strict=True))
-    unsure = {name: seen for name, seen in looked.items() if seen.fault in look.UNSURE}
+    unsure = {name: seen for name, seen in looked.items() if seen.fault in faults.UNSURE}
     findings += _second_opinion(unsure, how, used, images)
     certain = {n: seen for n, seen in looked.items() if seen.certain}
     findings += _faults(certain, used, images, root, how)
@@ -200,6 +209,9 @@ def of_files(images: ImageList, root: Path, how: How | None = None) -> tuple[lis
             not_checked[f"called *{ending}" if ending else "whose names have no ending"] += 1
         for said in seen.warnings:
             odd[said].append(name)
+        if seen.hole:
+            what = f"{seen.hole:,} of its bytes were never written, and read as zeros"
+            findings.append(_finding(HOLE, name, what, _COMPARE, used[name], images))
         if seen.flat:
             what = "all pixels have one value"
             remedy = "look at it: an empty well, a closed shutter, a lost file?"
@@ -281,7 +293,8 @@ def _second_opinion(
     """
     kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, seen in unsure.items():
-        kinds[seen.fault, _NUMBERS.sub("", seen.said)].append(name)
+        exact = seen.said if seen.fault == faults.UNUSUAL else _NUMBERS.sub("", seen.said)
+        kinds[seen.fault, exact].append(name)
     asked = [names[0] for names in kinds.values()][:_KINDS]
     answers = how.ask(asked) if how.ask and asked else None
     for (fault, _), names in kinds.items():
@@ -292,18 +305,21 @@ def _second_opinion(
                 said = said or f"{unsure[name].said}; CellProfiler can't read {first!r} either"
                 yield _finding(code, name, said, _FAULTS[fault][1], used[name], images)
             continue
+        verdict = "CellProfiler was not asked"
+        if answers is not None and first in asked:
+            if fault == faults.UNUSUAL:
+                continue
+            verdict = f"CellProfiler reads {'it' if len(names) == 1 else 'the first of them'}"
+        unchecked = "" if fault == faults.UNUSUAL else ", and is not checked for truncation"
         every = _Used()
         for name in names:
             every.channels.update(used[name].channels)
             every.rows.update(used[name].rows)
-        verdict = "CellProfiler was not asked"
-        if answers is not None and first in asked:
-            verdict = f"CellProfiler reads {'it' if len(names) == 1 else 'the first of them'}"
         place = first if len(names) == 1 else f"{first} and {len(names) - 1:,} more"
         yield _finding(
             NOT_VERIFIED,
             place,
-            f"{unsure[first].said}; {verdict}, so it runs, and is not checked for truncation",
+            f"{unsure[first].said}; {verdict}, so it runs{unchecked}",
             "see that the files are whole: compare their sizes with the source's",
             every,
             images,
@@ -325,7 +341,7 @@ def _faults(
         if not seen.fault:
             continue
         folder = elsewhere.folder_of(name, root)
-        if seen.fault != look.MISSING:
+        if seen.fault != faults.MISSING:
             code, remedy = _FAULTS[seen.fault]
             yield _finding(code, name, seen.said, remedy, used[name], images)
         elif (names := there.names(folder)) is not None:
@@ -348,18 +364,17 @@ def _odd_headers(
     odd: Mapping[str, Sequence[str]], used: Mapping[str, _Used], images: ImageList
 ) -> Iterator[Finding]:
     """Name files with odd headers; those of a camera that writes all so are one finding."""
-    remedy = "nothing, where its source is as large; else copy it again"
     for said, names in odd.items():
         if len(names) <= _CAMERA:
             for name in names:
-                yield _finding(ODD_HEADER, name, said, remedy, used[name], images)
+                yield _finding(ODD_HEADER, name, said, _COMPARE, used[name], images)
             continue
         every = _Used()
         for name in names:
             every.channels.update(used[name].channels)
             every.rows.update(used[name].rows)
         what = f"{said}, as {names[0]!r} has it"
-        yield _finding(ODD_HEADER, f"{len(names):,} files", what, remedy, every, images)
+        yield _finding(ODD_HEADER, f"{len(names):,} files", what, _COMPARE, every, images)
 
 
 class _Folders:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,7 @@ DAMAGE: dict[int, tuple[Callable[[Path], None], str]] = {
     12: (folder, "image-not-a-file"),
 }
 WRONG_SIZE = 9
-# tifffile fails on its ImageJ description, and CellProfiler reads it
+# its width is a floating-point number, which bpcp does not read and CellProfiler does
 STRANGE = 11
 
 
@@ -106,8 +107,12 @@ def test_each_bad_image_is_found_and_named_by_its_row(damaged: Lab) -> None:
     tifffile.imwrite(smaller, tifffile.imread(smaller)[:-7])
     row = rows_of(damaged.image_list)[STRANGE - 1]
     strange = Path(row["PathName_Cyto"]) / row["FileName_Cyto"]
-    about = "ImageJ=1.54f\nimages=many\n"
-    tifffile.imwrite(strange, tifffile.imread(strange), description=about, metadata=None)
+    tifffile.imwrite(strange, tifffile.imread(strange), metadata=None)
+    with tifffile.TiffFile(strange) as tif:
+        width = tif.pages.first.tags["ImageWidth"]
+    with strange.open("r+b") as file:
+        file.seek(width.offset)
+        file.write(struct.pack("<HHIf", 256, 11, 1, width.value))
     done = check(damaged, "--json")
     assert done.returncode == 65, done.stderr
     found = json.loads(done.stdout)["findings"]

@@ -97,6 +97,20 @@ def test_a_bad_image_is_named_by_its_line(plate: Screen, check: Check) -> None:
     ]
 
 
+@pytest.mark.parametrize("volumes", [False, True])
+def test_the_reader_of_images_does_not_judge_volumes(
+    plate: Screen, check: Check, monkeypatch: pytest.MonkeyPatch, volumes: bool
+) -> None:
+    monkeypatch.setattr(Pipeline, "is_3d", volumes)
+    monkeypatch.setattr(everything.engine, "unreadable", lambda paths: dict.fromkeys(paths, "no"))
+    (plate.images / plate.rows[2][0]).write_bytes(b"no image")
+    code, out, _ = check()
+    assert code == (Exit.OK if volumes else Exit.MALFORMED_INPUT)
+    assert out[0].split(":")[0] == (
+        "WARNING image-not-verified" if volumes else "ERROR image-unreadable-header"
+    )
+
+
 def test_missing_files_alone_are_66(plate: Screen, check: Check) -> None:
     (plate.images / plate.rows[0][0]).unlink()
     assert check("-q")[0] == Exit.NO_INPUT
