@@ -61,7 +61,8 @@ e2e: ## runs of the real CellProfiler: the promise, kills, failures
 	@"$(BIN)/python" -m pytest -q -m 'not long' tests/e2e
 
 long:
-	@"$(BIN)/python" -m pytest -q -m long tests/e2e
+	@"$(BIN)/python" -m pytest -q -m 'long and not alone' -n 2 --dist loadfile tests/e2e
+	@"$(BIN)/python" -m pytest -q -m 'long and alone' tests/e2e
 
 locks:
 	@tests/locks.sh

@@ -8,7 +8,13 @@ top=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 export BPCP_VENV=${BPCP_VENV:-$top/.venv}
 failures=0
 
-# plant VALUE -- puts one test into each suite; it passes where VALUE is 1
+# long_test MARK VALUE -- prints a test that passes where VALUE is 1
+long_test() {
+  printf "import pytest\n\n\n@pytest.mark.$1\ndef test_planted() -> None:\n    assert 2 - 1 == %s\n" "$2"
+}
+
+# plant VALUE [ALONE] -- puts one test into each suite; it passes where VALUE is 1, and the one that
+# runs alone where ALONE is
 plant() {
   mkdir -p tests/unit tests/e2e tests/bats
   # shellcheck disable=SC2016 # for the planted test to expand
@@ -17,7 +23,8 @@ plant() {
   for suite in unit e2e; do
     printf 'def test_planted() -> None:\n    assert 2 - 1 == %s\n' "$1" >"tests/$suite/test_planted.py"
   done
-  printf 'import pytest\n\n\n@pytest.mark.long\ndef test_planted() -> None:\n    assert 2 - 1 == %s\n' "$1" >tests/e2e/test_long.py
+  long_test long "$1" >tests/e2e/test_long.py
+  long_test 'long\n@pytest.mark.alone' "${2:-$1}" >tests/e2e/test_alone.py
 }
 
 # expect WANTED TARGET -- says so where `make TARGET` does not end as WANTED: "passes" or "fails"
@@ -46,6 +53,8 @@ main() {
   for target in check unit bats e2e long; do
     expect passes "$target"
   done
+  plant 1 2
+  expect fails long
   plant 2
   for target in unit bats e2e long; do
     expect fails "$target"

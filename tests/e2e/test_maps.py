@@ -61,7 +61,7 @@ def with_list(lab: Lab, lines: list[str]) -> Lab:
     return lab
 
 
-@pytest.mark.parametrize("start", [WINDOWS, SERVER, MAC])
+@pytest.mark.parametrize("start", [WINDOWS, MAC])
 def test_lists_of_paths_and_of_urls(
     moved: Lab, plain: Callable[..., Plain], tmp_path: Path, start: str
 ) -> None:
@@ -81,7 +81,7 @@ def test_lists_of_paths_and_of_urls(
     moved.compare(plain(moved, inputs=["--file-list", str(moved.file_list)]).result())
 
 
-@pytest.mark.parametrize("start", [WINDOWS, SERVER, MAC])
+@pytest.mark.parametrize("start", [WINDOWS, MAC])
 def test_a_projects_own_list(
     moved: Lab, plain: Callable[..., Plain], tmp_path: Path, start: str
 ) -> None:

@@ -17,7 +17,7 @@ from conftest import EXAMPLES, ROOT, Lab
 
 FLY = EXAMPLES / "ExampleFlyLoadData"
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.alone]
 
 
 def profile(lab: Lab, *options: str, expect: int = 0, **environ: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Lab, Plain, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.alone]
 
 _MB = 1024**2
 
