@@ -73,7 +73,10 @@ run_python() {
   exec "$python" -I -c 'import runpy, sys
 sys.path.insert(0, sys.argv.pop(1))
 sys.argv[0] = sys.argv.pop(1)
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)' "$BPCP_ROOT" "$@"
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+except KeyboardInterrupt:
+    sys.exit(130)' "$BPCP_ROOT" "$@"
 }
 
 # python_command FILE MODULE ARG... -- the body of a command that is a Python module: help, or run

@@ -64,7 +64,8 @@ def _parser() -> Parser:
 
 def _target(args: argparse.Namespace) -> Path | None:
     """Say where the list goes; None for nowhere."""
-    if args.out is not None and (args.dataset or args.pipeline or args.base):
+    # with --out, a base only says where the user's presets are
+    if args.out is not None and (args.dataset or args.pipeline):
         raise BpcpError(Exit.USAGE, "--out and -d both say where to write", "give one of them")
     if args.pipeline is not None and args.base is not None:
         raise BpcpError(Exit.USAGE, "-p and --base both say where to write", "give one of them")
@@ -330,6 +331,7 @@ def main(argv: Sequence[str]) -> int:
         store.drop_channels(set(seen) - set(names))
         left, more = drop_projections(store, placer, last=True)
         say.wrong([*(one.note for one in left), *more])
+        store.number_sites()
         _refuse_doubled(store, placer, placed)
         _refuse_incomplete(args, store, names, say)
         if target is None or args.dry_run:

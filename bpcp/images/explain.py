@@ -235,6 +235,8 @@ def _table(forms: Sequence[_Form], left: Sequence[LeftOut], room: int) -> Iterat
     reasons = [f"left out: {kind.reason}" for kind in few_left]
     span = sum(widths) + 2 * max(0, len(widths) - 1)
     span = max(span, min(_REASON, max(map(width, reasons), default=0)))
+    if len(forms) > lines or len(left) > lines:
+        span = max(span, _REASON)
     span = min(span, max(0, room - number - _EXAMPLE - 4))
     last = max(1, room - number - span - (4 if span else 2))
 

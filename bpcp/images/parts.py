@@ -22,7 +22,7 @@ WORDS = cast(
     Mapping[str, list[str]],
     json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8")),
 )
-_STAINS = frozenset(WORDS["stains"])
+STAINS = frozenset(WORDS["stains"])
 # channels of one image set; more are rather treatments
 CHANNELS = 8
 # a well with rows that differ, or with a letter that no other part has
@@ -133,6 +133,6 @@ def _stains(fields: Sequence[Field], i: int) -> Iterator[Part]:
 
 def _is_stain(text: str) -> bool:
     low = text.lower()
-    return low in _STAINS or any(w in _STAINS for w in re.findall(r"[^\W\d_]+\d?|\d+", low)) or (
+    return low in STAINS or any(w in STAINS for w in re.findall(r"[^\W\d_]+\d?|\d+", low)) or (
         re.fullmatch(r"(?:w|c|ch)\d{1,2}\D*", low) is not None
     )  # fmt: skip

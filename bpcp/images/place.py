@@ -12,6 +12,7 @@ from shlex import quote
 from bpcp.errors import BpcpError, Exit
 from bpcp.images import incell_xdce, located, projections, spread
 from bpcp.images.index import root as outermost
+from bpcp.images.parts import STAINS
 from bpcp.images.placer import Placer, Preset
 from bpcp.images.record import Image
 from bpcp.images.remote import fetched, in_bucket
@@ -68,6 +69,7 @@ def place_all(store: Store, found: Walk, placer: Placer, placed: Placed) -> None
     """
     if found.listed:
         placed.left_out += _repeated(store, "file", "file", "that the list names again")
+    namers: list[str] = []
     with scratch("images") as home:
         for number, (preset, folder, name) in enumerate(_indexes(store, found, placer.preset)):
             path = _local(found, preset, folder, name, home / str(number))
@@ -77,6 +79,7 @@ def place_all(store: Store, found: Walk, placer: Placer, placed: Placed) -> None
                 found.is_index(folder, name)
             if preset.channels is not None:
                 placed.learn(preset.channels(path))
+                namers.append(f"{folder}/{name}")
             if preset.read is None:
                 continue
             index = preset.read(path, folder)
@@ -92,7 +95,14 @@ def place_all(store: Store, found: Walk, placer: Placer, placed: Placed) -> None
         placed.left_out += _repeated(store, "image", "image", "that another index names, too")
     if placed.indexes:
         _not_shared(store, placer, placed)
-    _by_name(store, placer, placed)
+    _by_name(store, found, placer, placed)
+    _refuse_stains(store, placer)
+    count = len(store.values("plate"))
+    if namers and len(namers) < count:
+        placed.notes.append(
+            f"channels of all {count:,} plates are called as {_named(namers, len(namers))} says;"
+            " the others have no such file"
+        )
     _refuse_thumbnails(store, placer, bool(placed.indexes))
     placed.notes += spread.join(store, placer, placed.channels)
     placed.left_out += drop_projections(store, placer)[0]
@@ -198,6 +208,30 @@ def _spoken(well: str, channel: str) -> list[str]:
     return [f"{what} {text}" for what, text in named if text]
 
 
+def _refuse_stains(store: Store, placer: Placer) -> None:
+    """Refuse plates that are called like stains where no name tells a channel.
+
+    Raises
+    ------
+    BpcpError
+        65 where each plate's name has one that no other has.
+    """
+    if placer.preset.name == "regex" or store.values("channel") != [""]:
+        return
+    names = store.values("plate")
+    words = [set(re.split(r"[_ .-]+", name)) for name in names]
+    shared = set.intersection(*words)
+    stains = [next((w for w in own - shared if w.lower() in STAINS), "") for own in words]
+    if len(names) > 1 and all(stains):
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"no name tells a channel, and plates are called like stains:"
+            f" {some([shown(name) for name in names])}",
+            "say which part is the channel, such as"
+            f" --regex '(?P<channel>{'|'.join(sorted(stains))})_(?P<well>[A-P]\\d\\d)'",
+        )
+
+
 def _not_shared(store: Store, placer: Placer, placed: Placed) -> None:
     """Say which images only the index has, and drop them; and which files it does not name.
 
@@ -246,7 +280,8 @@ def _lost(store: Store, placer: Placer, left: Sequence[str]) -> list[str]:
     ]
 
 
-def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
+def _by_name(store: Store, found: Walk, placer: Placer, placed: Placed) -> None:
+    others = [Placer(p, placer.root) for p in found.presets.values() if p is not placer.preset]
     strange: list[str] = []
     first = ""
     plates: Counter[str] = Counter()
@@ -255,14 +290,18 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
     def images() -> Iterator[Image]:
         nonlocal count, first
         for folder, name in ticking(store.unplaced(), "files placed"):
+            if placer.is_thumbnail(name):
+                found.skip("thumbnails", folder, name)
+                continue
             image = placer.place(folder, name)
             if image is not None:
                 yield image
                 continue
             count += 1
             first = min(first or f"{folder}/{name}", f"{folder}/{name}")
-            if _WELL.search(name):
-                plates[placer.acquisition(folder)] += 1
+            home = placer.acquisition(folder)
+            if home in plates or _WELL.search(name) or any(o.place(folder, name) for o in others):
+                plates[home] += 1
             if count <= SHOWN:
                 strange.append(shown(placer.shown(folder, name)))
 
@@ -284,7 +323,7 @@ def _by_name(store: Store, placer: Placer, placed: Placed) -> None:
     for folder, _ in store.wells_in():
         plates.pop(placer.acquisition(folder), None)
     if plates:
-        folders = [f"{shown(name)} ({counted(n, 'file')})" for name, n in plates.items()]
+        folders = [f"{_below(placer, name)} ({counted(n, 'file')})" for name, n in plates.items()]
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"the preset {preset.name} fits no file of {counted(len(folders), 'folder')} that look"

@@ -29,7 +29,12 @@ _ALIASES = {
     "timepoint": "t",
 }
 # Folders that people put between a plate's folder and its images; presets know of more.
-_BETWEEN = re.compile(r"(?:images?|projections?|tiffs?|raw|\d{4}-\d{2}-\d{2}|\d{8})", re.IGNORECASE)
+_BETWEEN = re.compile(
+    # a date, and no barcode of eight digits
+    r"images?|projections?|tiffs?|raw"
+    r"|(?:19|20)\d{2}-\d{2}-\d{2}|(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])",
+    re.IGNORECASE,
+)
 # Harmony: <plate>__2021-05-02T16_02_51-Measurement 1
 _MEASURED = re.compile(r"__\d{4}-\d{2}-\d{2}T\d{2}_\d{2}_\d{2}(?:[ _-]Measurement ?\d+)?$")
 
@@ -166,6 +171,15 @@ class Placer:
             extra=extra,
         )
 
+    def is_thumbnail(self, name: str) -> bool:
+        """Tell whether a file is one that the user's own preset calls a thumbnail."""
+        pattern = self.preset.thumbnail if self.preset.users else None
+        return pattern is not None and pattern.search(name) is not None
+
+    def knows(self, folder: str, name: str) -> bool:
+        """Tell whether a file is an image or a thumbnail of this preset."""
+        return self.is_thumbnail(name) or self.place(folder, name) is not None
+
     def is_projection(self, folder: str, name: str) -> bool:
         """Tell whether a path is one of a projection."""
         pattern = self.preset.projection
@@ -182,11 +196,15 @@ class Placer:
             if "row0" in groups:
                 return plates.well_of(groups["row0"], groups["col0"], 0) or None
             if "well_number" in groups:
+                if not groups["well_number"].isdecimal():
+                    return None
                 number = int(groups["well_number"])
                 well = plates.numbered(number, self.plate_wells, self.preset.numbered)
                 if not well:
                     raise BpcpError(
-                        Exit.USAGE, f"--plate-wells {self.plate_wells}: {name!r} is well {number}"
+                        Exit.USAGE,
+                        f"--plate-wells {self.plate_wells}: {name!r} is well {number}",
+                        "give a plate that has so many wells, up to 1536",
                     )
                 if not self.plate_wells:
                     self.number_kept = min(self.number_kept or well, well)

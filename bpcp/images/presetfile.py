@@ -78,7 +78,7 @@ def read(path: Path, known: Mapping[str, Preset], users: bool = False) -> dict[s
         says.
     """
     try:
-        tables = tomli.loads(path.read_text(encoding="utf-8"))
+        tables = tomli.loads(path.read_text(encoding="utf-8-sig"))
     except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BpcpError(Exit.MALFORMED_INPUT, f"{path}: not TOML: {error}", _HOW) from None
     found: dict[str, Preset] = {}

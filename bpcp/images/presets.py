@@ -102,7 +102,7 @@ def acquisition(folder: str) -> str:
 
 def share(placer: Placer, sample: Sequence[tuple[str, str]]) -> float:
     """Give how much of a sample of folders and names a preset fits, 0 to 1."""
-    return sum(placer.place(*file) is not None for file in sample) / max(1, len(sample))
+    return sum(map(placer.knows, *zip(*sample, strict=True))) / len(sample) if sample else 0
 
 
 def detect(
@@ -147,10 +147,13 @@ def detect(
         )
     some = sorted((s for s in shares if s[0] > 0), key=lambda s: -s[0])[:3]
     tried = ", ".join(f"{p.name} fits {fits:.0%}" for fits, p in some) or "no preset fits any"
+    apart = "images of several instruments: list their folders one by one; or "
+    several = len(some) > 1 and some[0][0] < ENOUGH <= some[0][0] + some[1][0]
     raise NoPreset(
         Exit.MALFORMED_INPUT,
         f"what named these images? {tried}; names are:{shown}",
-        f"--preset NAME, of those in bpcp images --help; or --regex with {_HOW}",
+        f"{apart if several else ''}--preset NAME, of those in bpcp images --help;"
+        f" or --regex with {_HOW}",
     )
 
 

@@ -48,7 +48,9 @@ class Proposal:
     @property
     def options(self) -> str:
         """The options that the user would give."""
-        return quoted(["--regex", self.regex, *(["--plate", self.plate] if self.plate else [])])
+        # apart from its option, one that begins with a dash would be another
+        regex = [f"--regex={self.regex}"] if self.regex[0] == "-" else ["--regex", self.regex]
+        return quoted([*regex, *(["--plate", self.plate] if self.plate else [])])
 
     def placer(self, asked: Placer) -> Placer:
         """Give what reads names by it, with what the user says of plates."""
@@ -153,6 +155,8 @@ def propose(files: Sequence[tuple[str, str]], asked: Placer) -> Proposal | None:
     paths = [asked.shown(*file) for file in files]
     for layout in layouts(paths):
         for parts in readings(layout):
+            if not parts:
+                continue
             regex = _regex(layout, parts)
             if not _reads(regex, layout, parts, paths):
                 continue

@@ -414,6 +414,12 @@ class Store:
         ]
         return count, files
 
+    def number_sites(self) -> None:
+        """Let an image without a site be of site 1, which its row in the list will say."""
+        own, first = (self._words["site"].ids.get(text) for text in ("", "1"))
+        if own is not None and first is not None:
+            self._db.execute("UPDATE image SET site = ? WHERE site = ?", (first, own))
+
     def sort(self) -> None:
         """Note the natural order of all values; needed before `sets` and `examples`."""
         self._db.execute("DELETE FROM word")

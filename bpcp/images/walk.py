@@ -79,7 +79,8 @@ class Walk:
     def __post_init__(self) -> None:
         """Gather what the presets know."""
         known = self.presets.values()
-        self._thumbnails = [p.thumbnail for p in known if p.thumbnail]
+        # what the user calls so is one of the images that another preset reads
+        self._thumbnails = [p.thumbnail for p in known if p.thumbnail and not p.users]
         self._beside = _indexes(self.presets)
 
     def __iter__(self) -> Iterator[File]:
@@ -115,7 +116,8 @@ class Walk:
     def _below(self, path: str) -> str:
         return path.removeprefix(f"{self.root}/") if self.root else path
 
-    def _skip(self, what: str, folder: str, name: str) -> bool:
+    def skip(self, what: str, folder: str, name: str) -> bool:
+        """Leave out a file; False."""
         self.skipped[what] += 1
         path = f"{folder}/{name}"
         self.first[what] = min(self.first.get(what, path), path)
@@ -130,33 +132,37 @@ class Walk:
             with os.scandir(folder) as entries:
                 here = os.stat(folder)  # noqa: PTH116 -- a million times
                 if (here.st_dev, here.st_ino) in been:
+                    self.skip("folders listed already, by another link", *os.path.split(folder))
                     continue
                 been.add((here.st_dev, here.st_ino))
+                below = []
                 for entry in entries:
-                    if not entry.is_dir():
+                    if not _is_folder(entry):
                         yield folder, entry.name
                     elif entry.name.startswith("."):
-                        self._skip("hidden", folder, entry.name)
+                        self.skip("hidden", folder, entry.name)
                     else:
-                        todo.append(entry.path)
+                        below.append(entry.path)
+                # the first of two links is the same each time
+                todo += sorted(below, reverse=True)
 
     def _in_bucket(self, address: Address) -> Iterator[File]:
         for below, _ in objects(self.access, address):
             folder, _, name = below.rpartition("/")
             where = f"{address}/{folder}".rstrip("/")
             if folder.startswith(".") or "/." in folder:
-                self._skip("hidden", where, name)
+                self.skip("hidden", where, name)
             else:
                 yield where, name
 
     def _is_image(self, folder: str, name: str) -> bool:
         if name.startswith("."):
-            return self._skip("hidden", folder, name)
+            return self.skip("hidden", folder, name)
         if self.exclude:
             path = self._below(f"{folder}/{name}")
             if fits := [pattern for pattern in self.exclude if fnmatchcase(path, pattern)]:
                 self.fitting.update(fits)
-                return self._skip("excluded", folder, name)
+                return self.skip("excluded", folder, name)
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 -- a million times
         if suffix not in SUFFIXES:
             if any(pattern.fullmatch(name) for pattern in self._beside):
@@ -164,11 +170,11 @@ class Walk:
                 return False
             if suffix == ".xml" and [f for f, _ in self.xml[-_XML:]].count(folder) < _XML:
                 self.xml.append((folder, name))
-            return self._skip(f"{suffix or 'no suffix'}, not an image", folder, name)
+            return self.skip(f"{suffix or 'no suffix'}, not an image", folder, name)
         for pattern in self._thumbnails:
             if mark := pattern.search(name):
                 self.thumbnail(folder, name[: mark.start()] + os.path.splitext(name)[1])  # noqa: PTH122
-                return self._skip("thumbnails", folder, name)
+                return self.skip("thumbnails", folder, name)
         try:
             f"{folder}{name}".encode()
         except UnicodeEncodeError:
@@ -179,6 +185,14 @@ class Walk:
                 "rename the file or folder, for example by convmv",
             ) from None
         return True
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # a link that leads to itself
+        return False
 
 
 def _indexes(presets: Mapping[str, Preset]) -> list[re.Pattern[str]]:
@@ -238,6 +252,8 @@ def _in_list(path: Path, named: str) -> Iterator[File]:
                 continue
             if folders.is_url(line):
                 line = folders.listed(line)
+            elif folders.is_windows(line):
+                line = line.replace("\\", "/")
             elif not _URL.match(line):
                 line = os.path.join(home, line)  # noqa: PTH118 -- a million times
             folder, _, name = line.rpartition("/")
