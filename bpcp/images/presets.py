@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bpcp.errors import BpcpError, Exit
-from bpcp.images import placer as _placer
 from bpcp.images import presetfile
-from bpcp.images.placer import PLACES, Placer, Preset, group, unpadded
+from bpcp.images.placer import PLACES, Placer, Preset, group
 
 __all__ = [
     "ENOUGH",
@@ -22,12 +21,9 @@ __all__ = [
     "Placer",
     "Preset",
     "SeveralPresets",
-    "acquisition",
     "detect",
     "own",
-    "plate_folder",
     "share",
-    "unpadded",
     "with_users",
 ]
 
@@ -88,16 +84,6 @@ def own(text: str) -> Preset:
         if one in groups and other not in groups:
             raise BpcpError(Exit.USAGE, f"--regex {text}: a group {one}, but none {other}", _HOW)
     return Preset("regex", text, (), (pattern,), between=_BETWEEN)
-
-
-def plate_folder(folder: str) -> str:
-    """Give the name of the folder that stands for the plate, whatever instrument it is of."""
-    return _placer.plate_folder(folder, _BETWEEN)
-
-
-def acquisition(folder: str) -> str:
-    """Give the folder of the acquisition that a folder is a layer of, whatever instrument."""
-    return _placer.acquisition(folder, _BETWEEN)
 
 
 def share(placer: Placer, sample: Sequence[tuple[str, str]]) -> float:

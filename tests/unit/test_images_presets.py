@@ -11,7 +11,8 @@ from conftest import ROOT as REPO
 from conftest import refused
 
 from bpcp.errors import Exit
-from bpcp.images.presets import GALLERY, PRESETS, Placer, detect, own, plate_folder
+from bpcp.images.placer import plate_folder
+from bpcp.images.presets import GALLERY, PRESETS, Placer, detect, own
 from bpcp.images.record import Image
 
 ROOT = "/data/screen"
@@ -220,7 +221,7 @@ def test_a_regex_that_can_not_do_is_refused(pattern: str, what: str) -> None:
     ],
 )
 def test_the_folder_that_stands_for_the_plate(folder: str, plate: str) -> None:
-    assert plate_folder(folder) == plate
+    assert plate_folder(folder, GALLERY.between) == plate
 
 
 def test_the_user_says_where_plates_are_named() -> None:
