@@ -18,7 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TextIO
 
-from bpcp import __version__, contested, experiment, imagelist, tables
+from bpcp import __version__, contested, experiment, imagelist, inside, tables
 from bpcp.database import once, to_server
 from bpcp.database.merge import merge_database
 from bpcp.errors import BpcpError, Exit, Parser, run_main
@@ -52,6 +52,7 @@ from bpcp.workspace import (
 _NO_TABLES = (Kind.DATABASE.value, Kind.PROPERTIES.value)
 _EXPERIMENT = ["Experiment"]
 FORMATS = ("csv", "parquet", "sqlite")
+_OTHERS = tuple(f".{name}" for name in FORMATS[1:])
 
 
 def sources(workspace: Workspace, plan: Sequence[Planned]) -> list[Source]:
@@ -267,7 +268,9 @@ def merge(workspace: Workspace) -> Merged:
     result.removed = _remove_superseded(workspace, files, last.get("tables", {}), result.tables)
     for name in last.get("other_formats", []):
         # of the tables as they were; they are written anew below, where they are still wanted
-        (workspace.analysis / name).unlink(missing_ok=True)
+        file = inside.below(workspace.analysis, name, workspace.merged)
+        if file.suffix in _OTHERS:
+            file.unlink(missing_ok=True)
     write_json(
         workspace.merged,
         {
@@ -479,7 +482,7 @@ def _remove_superseded(
     stale.update({path: known["sha256"] for path, known in before.items()})
     removed = []
     for path, content in stale.items():
-        file = workspace.analysis / path
+        file = inside.below(workspace.analysis, path, workspace.superseded)
         if path not in files and path not in now and file.is_file() and sha256(file) == content:
             file.unlink()
             removed.append(path)

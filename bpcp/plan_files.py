@@ -83,7 +83,9 @@ def write(workspace: Workspace, plan: Plan) -> None:
             write_json(paths.chunk, content)
     keep = {c.id for c in plan.chunks}
     for folder in workspace.chunks.iterdir():
-        if folder.name not in keep:
+        # what else stands there is somebody's
+        is_chunk = not folder.is_symlink() and workspace.chunk(folder.name).chunk.is_file()
+        if is_chunk and folder.name not in keep:
             shutil.rmtree(folder)
 
 

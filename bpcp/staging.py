@@ -21,8 +21,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpcp import folders, imagelist
-from bpcp.errors import BpcpError
+from bpcp import folders, imagelist, inside
+from bpcp.errors import BpcpError, Exit
 from bpcp.imagelist import Row
 from bpcp.scratch import is_ours
 from bpcp.workspace import ChunkPaths, Workspace, hold, read_json
@@ -59,7 +59,19 @@ def in_mirror(mirror: str, name: str) -> str:
     ----------
     name : str
         As `imagelist.files` gives it: an absolute path, or an s3:// address.
+
+    Raises
+    ------
+    BpcpError
+        65 where it would lead out of the mirror.
     """
+    remote = name.lower().startswith("s3://")
+    if "\0" in name or (inside.strays(name) if remote else inside.climbs(name)):
+        raise BpcpError(
+            Exit.MALFORMED_INPUT,
+            f"{name!r} leads out of {'its bucket' if remote else 'all folders'}",
+            "correct the image list: an address or a folder without ..",
+        )
     return mirror + (f"/{name[:3]}/{name[5:]}" if name.lower().startswith("s3://") else name)
 
 

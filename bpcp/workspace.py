@@ -53,6 +53,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -449,7 +450,13 @@ def locked(workspace: Workspace, wait_s: float = 5) -> Iterator[None]:
 @contextmanager
 def hold(path: Path, what: str, wait_s: float = 0) -> Iterator[None]:
     """Hold a lock file, which says who holds it; see `locked`."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        what = f"{path} is a link; bpcp would write over what it leads to"
+        raise BpcpError(Exit.NO_PERMISSION, what, "find out who made it, and remove it") from None
     try:
         end = time.monotonic() + wait_s
         while True:

@@ -56,6 +56,12 @@ open_run() {
   FETCHING=${paths[5]}
   # shellcheck disable=SC2034 # the entry script's
   RAMDISK_DIR=${paths[6]}
+  local file
+  for file in "$LOCK" "$JOBLOG" "$EVENTS" "$FETCHING"; do
+    if [[ -L $file ]]; then
+      die 77 "$file is a link; bpcp would write over what it leads to" "find out who made it, and remove it"
+    fi
+  done
   if ! mkdir -p -- "$STATUS_DIR" "$LOG_DIR" 2>/dev/null; then
     die 73 "can't make $STATUS_DIR" "make it writable, or copy the pipeline into a folder of your own"
   fi

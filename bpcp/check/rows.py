@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bpcp import imagelist
+from bpcp import imagelist, inside
 from bpcp.check import values
 from bpcp.check.findings import Code, Finding, Severity
 from bpcp.errors import BpcpError, Exit
@@ -51,6 +51,7 @@ EMPTY_CELL = Code("list-empty-cell", Severity.WARNING, "metadata are empty in so
 LINE_BREAK = Code("list-line-break", Severity.WARNING, "a cell holds a line break")
 SPACE = Code("list-space", Severity.WARNING, "cells begin or end with a space")
 BACKSLASH = Code("list-backslash", Severity.WARNING, "paths are spelled as on Windows")
+ADDRESS = Code("list-address", Severity.ERROR, "an s3:// address leads out of its bucket")
 SAME_FILES = Code("list-duplicate-image-set", Severity.WARNING, "several rows name the same files")
 SAME_METADATA = Code(
     "list-duplicate-metadata", Severity.WARNING, "several rows have the same metadata"
@@ -78,6 +79,7 @@ CODES = (
     LINE_BREAK,
     SPACE,
     BACKSLASH,
+    ADDRESS,
     SAME_FILES,
     SAME_METADATA,
     SAME_FILE,
@@ -317,6 +319,7 @@ def _meant(name: str) -> str:
 def _cells(raw: Raw) -> Iterator[Finding]:
     lines = raw.lines
     yield from _no_files(raw)
+    yield from _addresses(raw)
     filled = (tuple(cell or "0" for cell in row) for row in raw.rows)
     types = imagelist.column_types(raw.header, filled)
     for i in raw.at("Metadata_"):
@@ -386,6 +389,29 @@ def backslashes(images: ImageList) -> Iterator[Finding]:
             "write / and the folder's name on this machine, or name it by --map OLD=NEW",
             tuple(lines),
         )
+
+
+def _addresses(raw: Raw) -> Iterator[Finding]:
+    """Find s3:// addresses that could be taken for files outside the run's own folders."""
+    at = {name: i for i, name in enumerate(raw.header)}
+    for name, i in at.items():
+        if not name.startswith((*FOLDERS, "URL_", "ObjectsURL_")):
+            continue
+        file = at.get(name.replace("PathName_", "FileName_"), i)
+        wrong: dict[int, str] = {}
+        for line, row in zip(raw.lines, raw.rows, strict=True):
+            address = row[i] if file == i else f"{row[i]}/{row[file]}"
+            if address.lower().startswith("s3://") and inside.strays(address):
+                wrong[line] = address
+        if wrong:
+            first = next(iter(wrong.values()))
+            yield Finding(
+                ADDRESS,
+                name,
+                f"{first!r} has a part that is . or .., in {_rows(list(wrong))}",
+                "correct the address",
+                tuple(wrong),
+            )
 
 
 def _no_files(raw: Raw) -> Iterator[Finding]:

@@ -58,6 +58,9 @@ def clear_leftovers(workspace: Workspace) -> list[Path]:
     if tmpdir := (read_json(workspace.run) or {}).get("tmpdir"):
         homes.add(Path(tmpdir))
     for chunk in workspace.chunks.iterdir() if workspace.chunks.is_dir() else ():
+        if not chunk.is_dir():
+            # .DS_Store, for one
+            continue
         paths = workspace.chunk(chunk.name)
         # what was to become a state file
         half = [n for n in os.listdir(chunk) if n.startswith(".")]  # noqa: PTH208 -- thousands
@@ -74,8 +77,9 @@ def clear_leftovers(workspace: Workspace) -> list[Path]:
     removed = []
     for home in homes:
         for folder in home.iterdir() if home.is_dir() else ():
-            own = home == workspace.attempts or is_ours(folder, workspace.attempt_prefix)
-            if own and not _is_of_one_running(workspace, folder.name):
+            # a merge and a profile work in attempts/, too; all else there is somebody's
+            prefix = "bpcp-" if home == workspace.attempts else workspace.attempt_prefix
+            if is_ours(folder, prefix) and not _is_of_one_running(workspace, folder.name):
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder)
     return removed

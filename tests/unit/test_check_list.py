@@ -144,6 +144,12 @@ FIRES: dict[str, tuple[str | bytes, str, str, tuple[int, ...]]] = {
         "comma or an equals sign",
         (2,),
     ),
+    "list-address": (
+        table("a.tif,s3://lab/../x,P,A01,1"),
+        "PathName_DNA",
+        "'s3://lab/../x/a.tif' has a part that is . or ..",
+        (2,),
+    ),
     "list-earlier-run": (
         (
             "FileName_DNA,PathName_DNA,Count_Nuclei,ExecutionTime_01LoadData,ModuleError_01LoadData"

@@ -12,7 +12,7 @@ from conftest import HOSTILE, Screen, refused, write_csv
 
 from bpcp import merge, tables
 from bpcp.errors import Exit
-from bpcp.publish import publish
+from bpcp.publish import publish, sha256
 from bpcp.workspace import (
     Json,
     Planned,
@@ -314,6 +314,43 @@ def test_superseded_files_go_unless_somebody_changed_them(tree: Tree) -> None:
     left = {p.name for p in tree.workspace.analysis.iterdir()}
     assert left == {"N.csv", "mine.png", "same.png", "notes.txt"}
     assert not tree.workspace.superseded.exists()
+
+
+@pytest.mark.parametrize("name", ["../../thesis", "/{}/thesis", "a/../../../thesis", "", ".", 7])
+@pytest.mark.parametrize("which", ["superseded", "other_formats", "tables"])
+def test_state_that_names_a_file_elsewhere_is_refused(
+    tree: Tree, tmp_path: Path, name: object, which: str
+) -> None:
+    """It may come from a bucket that others write to."""
+    thesis = tree.workspace.analysis.parents[1] / "thesis"
+    thesis.parent.mkdir(parents=True, exist_ok=True)
+    thesis.write_text("years")
+    tree.add([1], {"N.csv": objects((1, 1, 5))})
+    name = name.format(thesis.parent) if isinstance(name, str) else name
+    known = {"sha256": sha256(thesis)}
+    if which == "superseded":
+        write_json(tree.workspace.superseded, {str(name): known["sha256"]})
+    elif which == "other_formats":
+        write_json(tree.workspace.merged, {"state": "x", "other_formats": [name]})
+    else:
+        write_json(tree.workspace.merged, {"state": "x", "tables": {str(name): known}})
+    if name == 7 and which != "other_formats":
+        tree.merge()
+    else:
+        said = f"{which}.json" if which == "superseded" else "json"
+        refused(Exit.MALFORMED_INPUT, said, tree.merge)
+    assert thesis.read_text() == "years"
+
+
+def test_of_other_formats_only_such_files_go(tree: Tree) -> None:
+    tree.add([1], {"N.csv": objects((1, 1, 5))})
+    tree.workspace.analysis.mkdir(parents=True, exist_ok=True)
+    for name in ("notes.txt", "N.parquet", "x.sqlite"):
+        (tree.workspace.analysis / name).touch()
+    names = ["notes.txt", "N.parquet", "x.sqlite"]
+    write_json(tree.workspace.merged, {"state": "x", "other_formats": names})
+    tree.merge()
+    assert {p.name for p in tree.workspace.analysis.iterdir()} == {"N.csv", "notes.txt"}
 
 
 def test_a_table_that_no_chunk_makes_any_more_goes(tree: Tree) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -218,6 +220,10 @@ def test_images_in(
     bucket.put_tree(screen.images, "in/images")
     for name in ("f1.tif", "f2.tif"):
         (screen.images / name).unlink()
+    # a bucket counts whole seconds: the file that is here must not seem older than its object
+    later = time.time() + 5
+    for path in screen.images.iterdir():
+        os.utime(path, (later, later))
     options = ["--input", f"{bucket.url}/in", "--endpoint-url", proxy.url]
     sync.main(["in", *screen.arguments(), *options])
     assert "images: 2 of 3 to fetch" in capsys.readouterr().err

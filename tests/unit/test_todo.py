@@ -85,6 +85,33 @@ def test_a_link_among_the_attempts_is_not_followed(planned: Screen, tmp_path: Pa
     assert (victim / "thesis.doc").exists()
 
 
+def test_the_users_own_folders_are_left_alone_where_attempts_is_a_link(
+    planned: Screen, tmp_path: Path
+) -> None:
+    """Some send attempts to a fast disk by a link, where other things are, too."""
+    thesis = tmp_path / "fast" / "thesis"
+    thesis.mkdir(parents=True)
+    planned.workspace.attempts.symlink_to(tmp_path / "fast")
+    ours = tmp_path / "fast" / own_name(planned)
+    ours.mkdir()
+    says_it_runs(planned, ours)
+    assert [path.name for path in todo.clear_leftovers(planned.workspace)] == [ours.name]
+    assert thesis.is_dir() and not ours.exists()
+
+
+def test_strays_among_the_chunks_are_left_alone(planned: Screen) -> None:
+    chunks = planned.workspace.chunks
+    (chunks / ".DS_Store").write_bytes(b"x")
+    (chunks / "thesis").mkdir()
+    (chunks / "thesis" / "one.doc").touch()
+    assert todo.left(planned.workspace) == planned.chunks()
+    assert todo.main([str(planned.workspace.status), "--tables"]) == 0
+    planned.plan("-q", "--chunk-size", "3")
+    planned.run()
+    assert todo.left(planned.workspace) == []
+    assert (chunks / "thesis" / "one.doc").exists() and (chunks / ".DS_Store").exists()
+
+
 def test_a_foreign_name_is_left_alone(planned: Screen, tmp_path: Path) -> None:
     folder = tmp_path / "my data"
     folder.mkdir()
