@@ -93,7 +93,9 @@ class Address:
         scheme, _, rest = url.partition("://")
         bucket, _, prefix = rest.partition("/")
         if scheme.lower() != "s3" or not _BUCKET.match(bucket):
-            raise BpcpError(Exit.USAGE, f"not an S3 address: {url}", "s3://BUCKET/PREFIX")
+            # some write their keys before the bucket
+            shown = re.sub(r"://.*@", "://…@", url)
+            raise BpcpError(Exit.USAGE, f"not an S3 address: {shown}", "s3://BUCKET/PREFIX")
         return cls(bucket, prefix.strip("/"))
 
     def key(self, name: str) -> str:

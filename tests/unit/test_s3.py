@@ -98,6 +98,13 @@ def test_what_is_no_address_is_refused(url: str) -> None:
     assert "s3://BUCKET/PREFIX" in error.todo
 
 
+def test_keys_written_before_a_bucket_are_not_shown() -> None:
+    error = refused(
+        Exit.USAGE, "s3://…@bucket/x", Address.parse, "s3://AKIAEXAMPLE:s3cr3t/+@x@bucket/x"
+    )
+    assert "s3cr3t" not in f"{error}{error.todo}"
+
+
 def test_keys_below_an_address() -> None:
     assert Address("b").key("a/c.tif") == "a/c.tif"
     assert Address("b", "p/q").key("a.tif") == "p/q/a.tif"
