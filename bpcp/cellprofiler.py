@@ -40,14 +40,18 @@ _MODULE_DONE = re.compile(MODULE_DONE.encode())
 _UNCOUNTED = re.compile(rb"AssertionError: Feature Count_(.+) for Image does not exist\s*$")
 
 _TRACEBACK = re.compile(r"^(?=Traceback \(most recent call last\):$)", re.MULTILINE)
-_ERROR = re.compile(r"^[\w.]*(?:Error|Exception): .*$", re.MULTILINE)
+# Some have no words.
+_ERROR = re.compile(r"^[\w.]*(?:Error|Exception)(?:: .*)?$", re.MULTILINE)
 # The lines before tracebacks: of a pipeline, and of what CellProfiler goes on without.
 _NOT_LOADED = "Failed to load pipeline"
 _LEFT_OUT = re.compile(
     r"(?:Could not load|Failed to load(?! pipeline$)) (\S+)$|(MySQL) could not be"
 )
-# The file of the module that raised an error, and what stands before its name in the answer.
-_MODULE_FILE = re.compile(r'File ".*[/\\]modules[/\\]([a-z0-9]+)\.py"')
+# The file of the module that raised an error, one of CellProfiler's or a plugin, and what stands
+# before its name in the answer.
+_MODULE_FILE = re.compile(
+    r'File "(?:.*[/\\]modules|(?:(?!site-packages|cellprofiler_core).)*)[/\\]([a-z0-9]\w*)\.py"'
+)
 OF_MODULE = ", in "
 # What stands between the words about a module that is lacking and the reason, where that is known.
 DOES_NOT_LOAD = ", which does not load: "

@@ -267,6 +267,15 @@ def test_a_setting_that_is_no_longer_known(answer: Any, said: str, what: str, re
     assert what in finding.what and remedy in finding.remedy
 
 
+def test_a_plugin_that_reads_no_settings_of_an_older_one(answer: Any) -> None:
+    """Its assertion has no words; the module is named by the plugin's file."""
+    plugin = FAILED.replace("/x/cellprofiler/modules/saveimages.py", "/my plugins/callbarcodes.py")
+    answer(plugin.replace("NotImplementedError: {}", "AssertionError"))
+    finding = only(loads(piped(strange("CallBarcodes"), EXPORT), IMAGES))
+    assert finding.code.name == "pipeline-unloadable" and finding.place == "module 2, CallBarcodes"
+    assert finding.what == "CellProfiler can't load it: AssertionError"
+
+
 @pytest.mark.parametrize("before", [MYSQL, PLUGINS, MYSQL + PLUGINS])
 def test_what_it_goes_on_without_hides_nothing(answer: Any, before: str) -> None:
     answer(before + lacking("MeasureTextures"))
