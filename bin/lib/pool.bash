@@ -24,6 +24,9 @@ LOG_GROUP=''    # the CloudWatch log group that events are sent to
 LOG_ACCESS=()   # how it is reached
 AT_EXIT=()      # functions to call at the end, however it comes
 
+# until catch_signals, nothing is begun
+trap 'exit 130' INT
+
 # need_tools -- refuses to start where a tool, or a place, that every run needs is missing
 need_tools() {
   local tool missing=()
@@ -44,7 +47,8 @@ need_tools() {
 # slots_of JOBS DATASET PIPELINE [QUIET] -- prints how many processes to start: what GNU parallel's -P
 # JOBS means here, or, where JOBS is empty, as many as there are cores and as memory carries
 slots_of() {
-  python_step bpcp.slots "--jobs=$1" "--dataset=$2" "--pipeline=$3" ${4:+-q}
+  # nothing is begun: Ctrl-C ends it
+  run_python bpcp.slots "--jobs=$1" "--dataset=$2" "--pipeline=$3" ${4:+-q}
 }
 
 # open_run DATASET PIPELINE -- sets STATUS_DIR, LOG_DIR, LOCK, JOBLOG, EVENTS, FETCHING and RAMDISK_DIR

@@ -142,10 +142,16 @@ def test_equals_one_process(
     # Ctrl-C in the middle of the load: what the server has stays, and the next merge loads again
     (lab.status / "merged.json").unlink()
     with mariadb.connect("screen") as keeper, keeper.cursor() as lock:
-        lock.execute("FLUSH TABLES WITH READ LOCK")
+        # what the load puts in place last, and what no check touches
+        lock.execute("LOCK TABLES New_Per_Image WRITE")
         monkeypatch.setenv("MYSQL_PWD", SECRET)
         started = lab.start("--chunk-size", "5")
-        wait_for(lambda: any("Waiting" in str(row[6]) for row in db.ask("SHOW PROCESSLIST")))
+        wait_for(
+            lambda: (
+                ("ann", "Waiting for table metadata lock")
+                in {(row[1], row[6]) for row in db.ask("SHOW PROCESSLIST")}
+            )
+        )
         os.killpg(started.pid, signal.SIGINT)
         assert started.wait(timeout=60) == 75
         assert "stopped\n  → go on with: " in (lab.base / "start.log").read_text()
