@@ -39,13 +39,13 @@ def remedies(missing: Sequence[str], root: Path, moved: Moved) -> dict[str, str]
             found[folder] = "mount or copy it, or correct the folder that --map gives"
         elif folder == str(root) or folder.startswith(f"{root}/"):
             found[folder] = (
-                "mount or copy it, or mend the list; PATHNAME_BASENAME is where folders start"
+                "mount or copy it, or correct the list; PATHNAME_BASENAME is where folders start"
             )
         elif folders.is_windows(folder) or top.count("/") == 1:
             alike[top.casefold()].append(folder)
         else:
             found[folder] = (
-                "mount or copy it, or mend the list; or name its folder on this machine:"
+                "mount or copy it, or correct the list; or name its folder on this machine:"
                 f" --map {shlex.quote(top)}=FOLDER"
             )
     for same in alike.values():

@@ -137,5 +137,7 @@ def _of_the_machine(command: str, error: OSError) -> Exit:
     """Say what the machine can't do: a full disk, a folder that went away."""
     where = f"{error.filename}: " if error.filename else ""
     print(f"{_name(command)}: {where}{error.strerror}", file=sys.stderr)
-    print("  → make room or mend the folder, then run the same command again", file=sys.stderr)
+    print(
+        "  → free some space or check the folder, then run the same command again", file=sys.stderr
+    )
     return Exit.CANNOT_CREATE

@@ -85,8 +85,8 @@ CODES = (
 _COMPARE = "nothing, where its source is the same; else copy it again"
 _AGAIN = "copy it again from where it comes from"
 _FAULTS = {
-    faults.DANGLING: (DANGLING, "bring back what it leads to, or mend the link"),
-    faults.NOT_A_FILE: (NOT_A_FILE, "mend the name in the list"),
+    faults.DANGLING: (DANGLING, "restore the file that it points to, or correct the link"),
+    faults.NOT_A_FILE: (NOT_A_FILE, "correct the name in the list"),
     faults.NO_PERMISSION: (NO_PERMISSION, "chmod a+r; or ask its owner"),
     faults.UNREADABLE: (UNREADABLE, "see that the disk is mounted and well"),
     faults.EMPTY: (EMPTY, _AGAIN),

@@ -226,7 +226,7 @@ def _missing(
 def _by_map(
     pipe: Pipeline, module: Module, at: int, where: Places | None, name: str = ""
 ) -> tuple[Mend, ...]:
-    """Give a mend where --map says what a setting's folder is called here, and it has the file."""
+    """Give a patch where --map says what a setting's folder is called here, and it has the file."""
     label, value = module.settings[at]
     folder = Folder.of(value)
     if where is None or folder.kind != ELSEWHERE or "<" in folder.path:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
 from bpcp.errors import BpcpError, Exit
-from bpcp.images import incell_xdce, located, projections, spread
+from bpcp.images import incell_xdce, located, plates, projections, spread
 from bpcp.images.index import root as outermost
 from bpcp.images.parts import STAINS
 from bpcp.images.placer import Placer, Preset
@@ -24,6 +24,7 @@ from bpcp.scratch import scratch
 
 _EXCLUDE = "--exclude 'PATTERN', such as 'overlays/*'"
 # What stands in the names of a plate's images, whatever instrument wrote them.
+_SPELLED = re.compile(r"(?<![A-Za-z0-9])([A-P])[ _-]?(\d{1,2})(?![A-Za-z0-9])")
 _WELL = re.compile(r"(?<![A-Za-z0-9])[A-P](?:0?[1-9]|1\d|2[0-4])(?![0-9])|r\d\dc\d\d")
 
 
@@ -283,8 +284,10 @@ def _lost(store: Store, placer: Placer, left: Sequence[str]) -> list[str]:
 def _by_name(store: Store, found: Walk, placer: Placer, placed: Placed) -> None:
     others = [Placer(p, placer.root) for p in found.presets.values() if p is not placer.preset]
     strange: list[str] = []
+    # by folder and the wells that a name may mean, the first such file
+    unread: dict[tuple[str, frozenset[str]], str] = {}
     first = ""
-    plates: Counter[str] = Counter()
+    homes: Counter[str] = Counter()
     count = 0
 
     def images() -> Iterator[Image]:
@@ -300,8 +303,10 @@ def _by_name(store: Store, found: Walk, placer: Placer, placed: Placed) -> None:
             count += 1
             first = min(first or f"{folder}/{name}", f"{folder}/{name}")
             home = placer.acquisition(folder)
-            if home in plates or _WELL.search(name) or any(o.place(folder, name) for o in others):
-                plates[home] += 1
+            if spelled := _wells_of(name):
+                unread.setdefault((home, spelled), f"{folder}/{name}")
+            if home in homes or _WELL.search(name) or any(o.place(folder, name) for o in others):
+                homes[home] += 1
             if count <= SHOWN:
                 strange.append(shown(placer.shown(folder, name)))
 
@@ -320,16 +325,43 @@ def _by_name(store: Store, found: Walk, placer: Placer, placed: Placed) -> None:
             f"{what} fits none of {counted(count, 'name')}: {some(strange, count)}",
             f"it is for names like {preset.example}" if preset.example else "mend the expression",
         )
-    for folder, _ in store.wells_in():
-        plates.pop(placer.acquisition(folder), None)
-    if plates:
-        folders = [f"{_below(placer, name)} ({counted(n, 'file')})" for name, n in plates.items()]
+    there: dict[str, set[str]] = {}
+    for folder, well in store.wells_in():
+        home = placer.acquisition(folder)
+        there.setdefault(home, set()).add(well)
+        homes.pop(home, None)
+    if homes:
+        folders = [f"{_below(placer, name)} ({counted(n, 'file')})" for name, n in homes.items()]
         raise BpcpError(
             Exit.MALFORMED_INPUT,
             f"the preset {preset.name} fits no file of {counted(len(folders), 'folder')} that look"
             f" like plates: {some(folders, len(folders))}",
             f"list them apart, with --preset or --regex; or leave them out: {_EXCLUDE}",
         )
+    called = set().union(*map(_wells_of, store.values("plate")))
+    for (home, spelled), path in unread.items():
+        lost = spelled - called
+        if lost and not spelled & there.get(home, set()) and _lies_among(lost, there.get(home, ())):
+            raise BpcpError(
+                Exit.MALFORMED_INPUT,
+                f"{preset.name} fits no file of well {' or '.join(sorted(lost))}:"
+                f" {_below(placer, path)} …",
+                f"call them like the others, or describe all names by --regex; or leave them out:"
+                f" {_EXCLUDE}",
+            )
+
+
+def _wells_of(name: str) -> frozenset[str]:
+    """Give the wells that a name's parts may mean, however they are spelled."""
+    return frozenset(plates.well_of(*found) for found in _SPELLED.findall(name)) - {""}
+
+
+def _lies_among(wells: Iterable[str], listed: Iterable[str]) -> bool:
+    """Tell whether a well is within the rows and columns of those that are listed."""
+    places = [place for place in map(plates.row_and_column, listed) if place]
+    rows, columns = {row for row, _ in places}, {column for _, column in places}
+    found = [plates.row_and_column(well) for well in wells]
+    return any(place and place[0] in rows and place[1] in columns for place in found)
 
 
 def _indexes(store: Store, found: Walk, preset: Preset) -> Iterator[tuple[Preset, str, str]]:

@@ -112,7 +112,7 @@ class _Where:
         try:
             return re.compile(text, re.DOTALL)
         except re.error as error:
-            raise self.wrong(key, f"{error}: {text}", "mend the regular expression") from None
+            raise self.wrong(key, f"{error}: {text}", "correct the regular expression") from None
 
 
 def _checked(where: _Where, table: dict[str, Any]) -> None:
@@ -219,7 +219,7 @@ def _check(where: _Where, preset: Preset, examples: dict[str, str]) -> None:
             raise where.wrong(
                 "examples",
                 f"{path!r} reads as {reads!r}, not as {wanted!r}",
-                "mend the example, or the expression that reads it",
+                "correct the example, or the expression that reads it",
             )
     own = len(preset.names) - sum(len(one.names) for one in preset.includes)
     for i, pattern in enumerate(preset.names[:own], 1):

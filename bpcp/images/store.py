@@ -269,10 +269,7 @@ class Store:
             "FROM image WHERE NOT EXISTS (SELECT 1 FROM file"
             " WHERE file.folder = image.folder AND file.name = image.name)"
         )
-        count = self.number(f"SELECT count(*) {missing}")
-        shown = self.paths(f"SELECT folder, name {missing} LIMIT {limit}")
-        self._db.execute(f"DELETE {missing}")
-        return count, shown
+        return self._drop(missing, limit)
 
     def last(self) -> int:
         """Give the number of the image that was taken last; 0 is none."""
@@ -292,8 +289,12 @@ class Store:
             f"FROM {table} WHERE rowid NOT IN"  # noqa: S608
             f" (SELECT min(rowid) FROM {table} GROUP BY folder, name)"
         )
-        shown = self.paths(f"SELECT folder, name {again} LIMIT {limit}")
-        return self._db.execute(f"DELETE {again}").rowcount, shown
+        return self._drop(again, limit)
+
+    def _drop(self, rows: str, limit: int) -> tuple[int, list[str]]:
+        """Delete rows, "FROM … WHERE …"; give how many, and the first paths of them."""
+        shown = self.paths(f"SELECT folder, name {rows} LIMIT {limit}")
+        return self._db.execute(f"DELETE {rows}").rowcount, shown
 
     def unplaced(self) -> Iterator[tuple[str, str]]:
         """Give the files in whose folder no file is placed so far, as they were taken."""

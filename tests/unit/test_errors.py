@@ -61,7 +61,7 @@ def raising(error: BaseException) -> object:
             OSError(28, "No space left on device", "/data/x"),
             73,
             "bpcp test: /data/x: No space left on device\n"
-            "  → make room or mend the folder, then run the same command again\n",
+            "  → free some space or check the folder, then run the same command again\n",
         ),
     ],
 )

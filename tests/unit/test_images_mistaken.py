@@ -184,3 +184,33 @@ def test_images_of_two_instruments_are_to_be_listed_apart(tmp_path: Path) -> Non
     )
     error = refused(Exit.MALFORMED_INPUT, "fits 50%", lambda: listed(images))
     assert error.todo.startswith("images of several instruments: list their folders one by one")
+
+
+def a_plate(folder: Path, *more: str) -> Path:
+    wells = [f"P1_{row}{col:02}_s1_w1.tif" for row in "ABCDEFGH" for col in range(1, 13)]
+    return touch(folder, *(w for w in wells if "_H12_" not in w), *more)
+
+
+@pytest.mark.parametrize("well", ["H-12", "H 12", "H12"])
+def test_a_well_that_is_spelled_otherwise_is_not_lost(tmp_path: Path, well: str) -> None:
+    images = a_plate(tmp_path / "s", f"P1_{well}_s1_w1 (1).tif")
+    error = refused(Exit.MALFORMED_INPUT, "fits no file of well H12", lambda: listed(images))
+    assert "--exclude" in error.todo
+    assert len(listed(images, "--exclude", "* (1).tif")) == 95
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "overview P1.tif",  # the plate
+        "A01 overlay.tif",  # of a well that is listed
+        "P1 of Q9.tif",  # no well of this plate
+        "notes.tif",
+    ],
+)
+def test_other_files_beside_a_plate_are_left_out_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    images = a_plate(tmp_path / "s", name)
+    assert len(listed(images)) == 95
+    assert f"1 file that the preset does not fit, left out: {name}" in capsys.readouterr().err

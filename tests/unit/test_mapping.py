@@ -171,7 +171,7 @@ def test_bytes_that_are_no_text_stay_in_a_url() -> None:
 def test_a_folder_beside_others_that_are_here_may_be_elsewhere(tmp_path: Path) -> None:
     folder = f"{tmp_path}/gone away/p1"
     said = elsewhere.remedies([folder], ROOT, NOWHERE)[folder]
-    assert said.startswith("mount or copy it, or mend the list; or ")
+    assert said.startswith("mount or copy it, or correct the list; or ")
     assert said.endswith(f" --map '{tmp_path}/gone away'=FOLDER")
 
 
