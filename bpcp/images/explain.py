@@ -169,7 +169,7 @@ def unread(
     yield ""
     if proposal is None:
         yield "no --regex can be proposed: nothing in the names tells all files apart, each"
-        yield "with its channels. What differs in them:"
+        yield f"with its channels.{' What differs in them:' if tried.varying else ''}"
         for count, values in tried.varying:
             more = ", …" if count > len(values) else ""
             yield cut(f"  {counted(count, 'value')}: {', '.join(map(shown, values))}{more}", room)
